@@ -1,0 +1,1 @@
+//! 3-D convolution, pooling and up-convolution for candle, with gradients.

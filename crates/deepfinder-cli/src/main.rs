@@ -1,0 +1,3 @@
+//! The `deepfinder` program.
+
+fn main() {}

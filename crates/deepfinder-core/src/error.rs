@@ -1,0 +1,47 @@
+/// An error of some other crate, kept as the cause.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a core operation.
+pub type Result<T, E = CoreError> = std::result::Result<T, E>;
+
+/// What can be wrong with the vocabulary itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// A voxel size that is no length.
+    #[error("a voxel size must be a positive, finite number of Å, found {found}")]
+    VoxelSize {
+        /// The number found.
+        found: f32,
+    },
+    /// A window that reaches outside its volume.
+    #[error("the window {start:?} + {shape:?} (z, y, x) does not lie inside a volume of {volume:?}")]
+    Window {
+        /// First voxel of the window, `(z, y, x)`.
+        start: [usize; 3],
+        /// Size of the window, `(z, y, x)`.
+        shape: [usize; 3],
+        /// Size of the volume, `(z, y, x)`.
+        volume: [usize; 3],
+    },
+    /// Two classes with the same label or name, or a class with label 0.
+    #[error(
+        "the class table holds {what} more than once, or as background: every class needs its own label from 1 to 255 and its own name"
+    )]
+    Class {
+        /// The label or name in question.
+        what: String,
+    },
+    /// A reader or writer of a volume failed.
+    #[error("{what}")]
+    Stream {
+        /// What was read or written, with the file's name.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: BoxError,
+    },
+    /// Long work ended because it was asked to.
+    #[error("cancelled")]
+    Cancelled,
+}

@@ -1,0 +1,1 @@
+//! Matching, precision, recall and F-scores of particle lists and label maps.

@@ -1,0 +1,1 @@
+//! Segmentation: normalise, tile, run the network, stream label and score maps.

@@ -1,0 +1,1 @@
+//! Files to and from the core types: MRC, HDF5 and TIFF volumes, particle lists.

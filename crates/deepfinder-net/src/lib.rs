@@ -1,0 +1,1 @@
+//! The 3-D U-Net of DeepFinder: configuration, named weights, safetensors, import of Keras weights.

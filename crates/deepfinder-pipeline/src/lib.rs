@@ -1,0 +1,1 @@
+//! The project file and the use-cases over it: simulate, prepare, train, segment, pick, evaluate.

@@ -1,0 +1,1 @@
+//! Annotated particles to training targets: spheres and rotated shapes drawn into a label map.

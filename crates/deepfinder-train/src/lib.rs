@@ -1,0 +1,1 @@
+//! Patch sampling, augmentation, losses, optimiser, training loop and checkpoints.
