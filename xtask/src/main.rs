@@ -1,3 +1,67 @@
-//! Automation of the workspace.
+//! Automation of the workspace: `cargo xtask validate` is what a change must pass, the other commands are its parts.
+//!
+//! Nothing here depends on the crates it checks, so that it builds in seconds and runs when they do not.
 
-fn main() {}
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its terminal"
+)]
+
+mod bench;
+mod dependencies;
+mod hygiene;
+mod layers;
+mod licences;
+mod metadata;
+mod report;
+mod validate;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Automation of the DeepFinder workspace",
+    disable_version_flag = true
+)]
+struct Arguments {
+    /// Workspace to look at [default: the one this program was built from]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything a change must pass: fmt, layers, dependencies, clippy, doc, tests
+    Validate,
+    /// The arrows between our crates, and the house rules that can be read off the files
+    CheckLayers,
+    /// Licences and sources of every crate we build on, and what reaches candle through them
+    CheckDependencies,
+    /// Build in release and print the speed tables
+    Bench {
+        /// Passed on to each benchmark
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let root = match arguments.root {
+        Some(root) => root,
+        None => metadata::own_workspace()?,
+    };
+    match arguments.command {
+        Command::Validate => validate::run(&root),
+        Command::CheckLayers => layers::run(&root),
+        Command::CheckDependencies => dependencies::run(&root),
+        Command::Bench { arguments } => bench::run(&root, &arguments),
+    }
+}
