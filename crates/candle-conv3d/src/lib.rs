@@ -1,1 +1,39 @@
 //! 3-D convolution, pooling and up-convolution for candle, with gradients.
+//!
+//! candle has no 3-D convolution; this crate adds what a volumetric network needs as candle custom ops: stride-1
+//! [`conv3d`] with fused bias and `ReLU`, [`conv3d_concat`] (a skip connection without the concatenation), [`max_pool2`],
+//! the fused up-convolution [`upsample2_conv2`], [`softmax_channels`] and [`argmax_channels`]. Tensors are logically
+//! `[N, C, D, H, W]`. Results are channels-last in memory (a permuted view), which is also the layout the kernels read
+//! in place: pass results on as they are, `contiguous()` between layers only costs time.
+//!
+//! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AVX-512,
+//! AVX2 with FMA, or portable) is found at run time; the environment variable `DEEPFINDER_ISA=scalar|avx2|avx512`
+//! forces one.
+//!
+//! ```
+//! use candle_conv3d::{Activation, Conv3dConfig, conv3d, max_pool2};
+//! use candle_core::{Device, Tensor};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let volume = Tensor::randn(0f32, 1.0, (1, 1, 8, 8, 8), &Device::Cpu)?;
+//! let weight = Tensor::randn(0f32, 0.1, (32, 1, 3, 3, 3), &Device::Cpu)?;
+//! let bias = Tensor::zeros(32, candle_core::DType::F32, &Device::Cpu)?;
+//! let relu = Conv3dConfig { activation: Activation::Relu, ..Default::default() };
+//! let features = max_pool2(&conv3d(&volume, &weight, Some(&bias), &relu)?)?;
+//! assert_eq!(features.dims(), [1, 32, 4, 4, 4]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod error;
+mod kernels;
+mod layout;
+mod ops;
+
+pub mod cpu;
+pub mod reference;
+
+pub use config::{Activation, Conv3dConfig, Padding};
+pub use error::Conv3dError;
+pub use ops::{argmax_channels, conv3d, conv3d_concat, max_pool2, softmax_channels, upsample2_conv2};

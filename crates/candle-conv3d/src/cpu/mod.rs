@@ -1,0 +1,23 @@
+//! The computations on plain channels-last slices, without tensors.
+//!
+//! Volumes are `[N, D, H, W, C]`, convolution weights `[O, C, kd, kh, kw]` as in candle. Every function works in
+//! parallel on rayon's current pool and gives the same bits for any number of threads. The instruction set is an
+//! argument: [`Isa::current`] where there is no reason to choose.
+
+mod activation;
+mod channels;
+mod conv;
+mod correlate;
+mod gather;
+mod packed;
+mod pool;
+mod upsample;
+
+pub use crate::kernels::{Element, Isa};
+pub use activation::relu_gradient;
+pub use channels::{argmax_channels, softmax_channels, softmax_channels_gradient};
+pub use conv::{ConvShape, Source, conv3d_forward, conv3d_input_gradient, conv3d_weight_gradient};
+pub use pool::{PoolShape, max_pool2_forward, max_pool2_gradient};
+pub use upsample::{
+    UpsampleShape, upsample2_conv2_forward, upsample2_conv2_input_gradient, upsample2_conv2_weight_gradient,
+};

@@ -1,0 +1,265 @@
+//! Nearest-neighbour upsampling ×2 followed by a "same" 2³ convolution, without the upsampled volume.
+//!
+//! On each axis the even outputs `2a` see input `a` under both taps, the odd ones `2a + 1` see `a` and `a + 1`: with
+//! weights summed beforehand that makes 3 products per input where the two steps take 4, so 27 instead of 64 in space.
+
+use rayon::prelude::*;
+
+use super::{
+    correlate::{Volume, correlate},
+    gather::{Gathered, Lattice, OutputRow, activate, fill_bias, gather, gather_row},
+    packed::Packed,
+};
+use crate::{
+    config::Activation,
+    error::{Conv3dError, check_length},
+    kernels::{Element, Isa},
+};
+
+/// Sizes of an up-convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpsampleShape {
+    /// Images.
+    pub batch: usize,
+    /// Input size (axes D, H, W); the output is twice as large on each.
+    pub input: [usize; 3],
+    /// Input channels.
+    pub input_channels: usize,
+    /// Output channels.
+    pub output_channels: usize,
+}
+
+/// Which of the two taps `[0, 1]` of the original kernel a summed tap is made of.
+type Taps = &'static [usize];
+const BOTH: Taps = &[0, 1];
+/// Taps of the outputs of even and odd index: the input `a`, and for odd ones `a + 1`.
+const BY_PARITY: [&[Taps]; 2] = [&[BOTH], &[&[0], &[1]]];
+/// Seen from input `a`: what it gave to the outputs `2a − 1`, `2a` and `2a + 1`.
+const BY_OUTPUT: [Taps; 3] = [&[1], BOTH, &[0]];
+
+impl UpsampleShape {
+    /// Values of the input.
+    pub fn input_len(&self) -> usize {
+        self.batch * self.input.iter().product::<usize>() * self.input_channels
+    }
+
+    /// Values of the output.
+    pub fn output_len(&self) -> usize {
+        8 * self.batch * self.input.iter().product::<usize>() * self.output_channels
+    }
+
+    /// Values of the weights `[O, C, 2, 2, 2]`.
+    pub fn weight_len(&self) -> usize {
+        8 * self.output_channels * self.input_channels
+    }
+
+    fn weight_index(&self, output: usize, input: usize, [z, y, x]: [usize; 3]) -> usize {
+        (output * self.input_channels + input) * 8 + z * 4 + y * 2 + x
+    }
+
+    /// The sum of the weights that these taps are made of.
+    fn summed<T: Element>(&self, weight: &[T], output: usize, input: usize, taps: [Taps; 3]) -> T {
+        let mut sum = T::zero();
+        for &z in taps[0] {
+            for &y in taps[1] {
+                for &x in taps[2] {
+                    sum = sum + weight[self.weight_index(output, input, [z, y, x])];
+                }
+            }
+        }
+        sum
+    }
+
+    fn output(&self) -> [usize; 3] {
+        self.input.map(|size| 2 * size)
+    }
+
+    /// Inputs as outputs of a lattice that gathers from the outputs `2a − 1 ..= 2a + 1`.
+    fn gradient_lattice(&self) -> Lattice {
+        Lattice {
+            batch: self.batch,
+            input: self.output(),
+            output: self.input,
+            stride: 2,
+            first: [-1; 3],
+            taps: [3; 3],
+        }
+    }
+}
+
+/// `output[N, 2D, 2H, 2W, O] = activation(bias + weight ⋆ upsampled input)`.
+///
+/// # Errors
+/// [`Conv3dError::Length`] where a slice doesn't fit the shape.
+pub fn upsample2_conv2_forward<T: Element>(
+    isa: Isa,
+    shape: &UpsampleShape,
+    input: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    activation: Activation,
+    output: &mut [T],
+) -> Result<(), Conv3dError> {
+    check_length("the input", shape.input_len(), input.len())?;
+    check_length("the weight", shape.weight_len(), weight.len())?;
+    check_length(
+        "the bias",
+        shape.output_channels,
+        bias.map_or(shape.output_channels, <[T]>::len),
+    )?;
+    check_length("the output", shape.output_len(), output.len())?;
+    let channels = shape.output_channels;
+    let parities: Vec<(Lattice, Packed<T>)> = (0..8)
+        .map(|parity| parity_weights(isa, shape, weight, parity))
+        .collect();
+    let [depth, height, width] = shape.output();
+    output
+        .par_chunks_mut((width * channels).max(1))
+        .enumerate()
+        .for_each_init(Vec::new, |rows, (row, out)| {
+            fill_bias(out, bias, channels);
+            let (n, z, y) = (row / (depth * height), row / height % depth, row % height);
+            for x in 0..2 {
+                let (lattice, packed) = &parities[z % 2 * 4 + y % 2 * 2 + x];
+                lattice.tap_rows(n, z / 2, y / 2, shape.input_channels, rows);
+                let source = Gathered {
+                    values: input,
+                    packed,
+                };
+                let place = OutputRow {
+                    start: x * channels,
+                    step: 2 * channels,
+                };
+                gather_row(isa, lattice.along_x(), &source, rows, out, place);
+            }
+            activate(out, activation);
+        });
+    Ok(())
+}
+
+/// The convolution that gives the outputs of one parity (`z·4 + y·2 + x`).
+fn parity_weights<T: Element>(
+    isa: Isa,
+    shape: &UpsampleShape,
+    weight: &[T],
+    parity: usize,
+) -> (Lattice, Packed<T>) {
+    let [z, y, x] = [parity / 4, parity / 2 % 2, parity % 2].map(|parity| BY_PARITY[parity]);
+    let lattice = Lattice {
+        batch: shape.batch,
+        input: shape.input,
+        output: shape.input,
+        stride: 1,
+        first: [0; 3],
+        taps: [z.len(), y.len(), x.len()],
+    };
+    let (rows, channels) = (z.len() * y.len(), shape.input_channels);
+    let packed = Packed::new(
+        isa,
+        rows,
+        x.len(),
+        channels,
+        shape.output_channels,
+        |row, tap, channel, column| {
+            shape.summed(
+                weight,
+                column,
+                channel,
+                [z[row / y.len()], y[row % y.len()], x[tap]],
+            )
+        },
+    );
+    (lattice, packed)
+}
+
+/// Gradient of the input, from the gradient of the output before its activation.
+///
+/// # Errors
+/// [`Conv3dError::Length`] where a slice doesn't fit the shape.
+pub fn upsample2_conv2_input_gradient<T: Element>(
+    isa: Isa,
+    shape: &UpsampleShape,
+    gradient: &[T],
+    weight: &[T],
+    input_gradient: &mut [T],
+) -> Result<(), Conv3dError> {
+    check_length("the output gradient", shape.output_len(), gradient.len())?;
+    check_length("the weight", shape.weight_len(), weight.len())?;
+    check_length("the input gradient", shape.input_len(), input_gradient.len())?;
+    let (outputs, inputs) = (shape.output_channels, shape.input_channels);
+    let packed = Packed::new(isa, 9, 3, outputs, inputs, |row, tap, channel, column| {
+        shape.summed(
+            weight,
+            channel,
+            column,
+            [row / 3, row % 3, tap].map(|offset| BY_OUTPUT[offset]),
+        )
+    });
+    let gathered = [Gathered {
+        values: gradient,
+        packed: &packed,
+    }];
+    gather(
+        isa,
+        &shape.gradient_lattice(),
+        &gathered,
+        None,
+        Activation::Identity,
+        inputs,
+        input_gradient,
+    );
+    Ok(())
+}
+
+/// Gradients of the weight and, where asked for, of the bias, from the gradient of the output before its activation.
+///
+/// # Errors
+/// [`Conv3dError::Length`] where a slice doesn't fit the shape.
+pub fn upsample2_conv2_weight_gradient<T: Element>(
+    isa: Isa,
+    shape: &UpsampleShape,
+    input: &[T],
+    gradient: &[T],
+    weight_gradient: &mut [T],
+    bias_gradient: Option<&mut [T]>,
+) -> Result<(), Conv3dError> {
+    check_length("the input", shape.input_len(), input.len())?;
+    check_length("the output gradient", shape.output_len(), gradient.len())?;
+    check_length("the weight gradient", shape.weight_len(), weight_gradient.len())?;
+    let (outputs, inputs) = (shape.output_channels, shape.input_channels);
+    let gathered = Volume {
+        values: gradient,
+        channels: outputs,
+    };
+    let sums = correlate(
+        isa,
+        &shape.gradient_lattice(),
+        gathered,
+        Volume {
+            values: input,
+            channels: inputs,
+        },
+    );
+    // Gradients of the 27 summed taps; each goes to every weight in its sum.
+    weight_gradient.fill(T::zero());
+    for (index, &sum) in sums.iter().enumerate() {
+        let (tap, output, input) = (
+            index / (outputs * inputs),
+            index / inputs % outputs,
+            index % inputs,
+        );
+        for &z in BY_OUTPUT[tap / 9] {
+            for &y in BY_OUTPUT[tap / 3 % 3] {
+                for &x in BY_OUTPUT[tap % 3] {
+                    let target = &mut weight_gradient[shape.weight_index(output, input, [z, y, x])];
+                    *target = *target + sum;
+                }
+            }
+        }
+    }
+    if let Some(bias_gradient) = bias_gradient {
+        check_length("the bias gradient", outputs, bias_gradient.len())?;
+        super::channels::sum_over_voxels(gradient, bias_gradient);
+    }
+    Ok(())
+}

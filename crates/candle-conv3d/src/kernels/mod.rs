@@ -1,0 +1,133 @@
+//! The two inner loops that everything else is made of, for each instruction set.
+//!
+//! - [`Element::accumulate`]: a few output positions × a block of output channels, added up over taps and input channels.
+//! - [`Element::outer`]: a few input channels × a block of output channels, added up over positions (weight gradients).
+//!
+//! Both work on channels-last slices and on weights packed by column block (see [`ColumnBlock`]).
+
+mod isa;
+mod scalar;
+
+pub use isa::Isa;
+
+/// Output channels that one kernel call handles: `vectors` vectors, of which the first `columns` lanes exist.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ColumnBlock {
+    /// First output channel.
+    pub first: usize,
+    /// Output channels.
+    pub columns: usize,
+    /// Vectors that hold them.
+    pub vectors: usize,
+    /// Where the block begins in the packed weights.
+    pub offset: usize,
+}
+
+/// One row of taps: the input row that it reads and its place among the packed weights.
+#[derive(Debug, Clone, Copy)]
+pub struct TapRow {
+    /// Offset of the input row's first voxel.
+    pub input: usize,
+    /// Index of the row of taps in the packed weights.
+    pub weight: usize,
+}
+
+/// A call of [`Element::accumulate`]: for each position `x`, tap row, tap `t`, channel `c` and column `o`
+/// `out[out + x·out_step + o] += input[row.input + input + x·input_step + t·channels + c] · w`
+/// with `w = weights[row.weight·weight_row_step + weight + (t·channels + c)·width + o]`, `width` = vectors × lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile<'a> {
+    pub positions: usize,
+    pub out: usize,
+    pub out_step: usize,
+    pub columns: usize,
+    pub vectors: usize,
+    pub input: usize,
+    pub input_step: usize,
+    /// Taps × channels: they are contiguous in the input and in the packed weights.
+    pub depth: usize,
+    pub weight: usize,
+    pub weight_row_step: usize,
+    pub rows: &'a [TapRow],
+}
+
+/// One row of positions of a weight gradient.
+#[derive(Debug, Clone, Copy)]
+pub struct RowPair {
+    /// Offset of the gathered row.
+    pub gathered: usize,
+    /// Offset of the anchored row.
+    pub anchored: usize,
+}
+
+/// A call of [`Element::outer`]: for each row pair, position `x`, `j` and column `o`
+/// `sums[sums + j·width + o] += gathered[pair.gathered + gathered + x·gathered_step + j] · anchored[pair.anchored + anchored + x·anchored_step + o]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Outer<'a> {
+    pub positions: usize,
+    pub sums: usize,
+    pub depth: usize,
+    pub columns: usize,
+    pub vectors: usize,
+    pub gathered: usize,
+    pub gathered_step: usize,
+    pub anchored: usize,
+    pub anchored_step: usize,
+    pub rows: &'a [RowPair],
+}
+
+/// An element type with kernels: `f32` (vectorised) and `f64` (portable, for gradient checks).
+pub trait Element:
+    num_traits::Float + num_traits::FromPrimitive + Send + Sync + std::iter::Sum + sealed::Kernels
+{
+}
+
+impl Element for f32 {}
+impl Element for f64 {}
+
+mod sealed {
+    use super::{Isa, Outer, Tile, scalar};
+
+    /// The kernels, out of reach of callers: they can't be implemented for other types.
+    pub trait Kernels: Copy + Sized {
+        /// Values in a vector.
+        fn lanes(isa: Isa) -> usize;
+        /// Most vectors in a column block.
+        fn max_vectors(isa: Isa) -> usize;
+        /// Most positions of a tile with this many vectors.
+        fn max_positions(isa: Isa, vectors: usize) -> usize;
+        /// Greatest depth of an outer product with this many vectors.
+        fn max_depth(isa: Isa, vectors: usize) -> usize;
+        /// See [`Tile`].
+        fn accumulate(isa: Isa, out: &mut [Self], input: &[Self], weights: &[Self], tile: &Tile<'_>);
+        /// See [`Outer`].
+        fn outer(isa: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>);
+    }
+
+    macro_rules! scalar_kernels {
+        ($type:ty) => {
+            impl Kernels for $type {
+                fn lanes(_: Isa) -> usize {
+                    scalar::LANES
+                }
+                fn max_vectors(_: Isa) -> usize {
+                    1
+                }
+                fn max_positions(_: Isa, _: usize) -> usize {
+                    usize::MAX
+                }
+                fn max_depth(_: Isa, _: usize) -> usize {
+                    usize::MAX
+                }
+                fn accumulate(_: Isa, out: &mut [Self], input: &[Self], weights: &[Self], tile: &Tile<'_>) {
+                    scalar::accumulate(out, input, weights, tile);
+                }
+                fn outer(_: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>) {
+                    scalar::outer(sums, gathered, anchored, outer);
+                }
+            }
+        };
+    }
+    scalar_kernels!(f32);
+    scalar_kernels!(f64);
+}

@@ -1,0 +1,335 @@
+//! `conv3d` and `conv3d_concat`.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::{
+    before_activation, check_types, parameters, shape_error,
+    storage::{dispatch, read},
+    volume_shape,
+};
+use crate::{
+    config::{Activation, Conv3dConfig},
+    cpu::{self, ConvShape, Isa, Source},
+    layout::{from_channels_last, to_channels_last},
+};
+
+/// Convolution (cross-correlation, as in every deep-learning library) of stride 1.
+///
+/// `input` is `[N, C, D, H, W]`, `weight` `[O, C, kd, kh, kw]`, `bias` `[O]`; all f32 or all f64. The result is
+/// `[N, O, D', H', W']`, channels-last in memory. Gradients flow to input, weight and bias.
+///
+/// # Errors
+/// Where shapes or element types don't fit, or the kernel is larger than the padded input.
+pub fn conv3d(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    config: &Conv3dConfig,
+) -> Result<Tensor> {
+    let (op, parameters) = Convolution::new("conv3d", &[input], weight, bias, config)?;
+    from_channels_last(&to_channels_last(input)?.apply_op2(&parameters, op)?)
+}
+
+/// [`conv3d`] of `cat([a, b], 1)`, read from the two where they are.
+///
+/// `a` is `[N, A, D, H, W]`, `b` `[N, B, D, H, W]`, `weight` `[O, A + B, kd, kh, kw]`, `bias` `[O]`.
+///
+/// # Errors
+/// Where shapes or element types don't fit, or the kernel is larger than the padded input.
+pub fn conv3d_concat(
+    a: &Tensor,
+    b: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    config: &Conv3dConfig,
+) -> Result<Tensor> {
+    let (op, parameters) = Convolution::new("conv3d_concat", &[a, b], weight, bias, config)?;
+    from_channels_last(&to_channels_last(a)?.apply_op3(&to_channels_last(b)?, &parameters, op)?)
+}
+
+/// (sources, parameters) -> result; everything channels-last.
+#[derive(Debug, Clone)]
+struct Convolution {
+    name: &'static str,
+    shape: ConvShape,
+    /// Channels of each source.
+    channels: Vec<usize>,
+    has_bias: bool,
+    activation: Activation,
+}
+
+impl Convolution {
+    fn new(
+        name: &'static str,
+        sources: &[&Tensor],
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        config: &Conv3dConfig,
+    ) -> Result<(Self, Tensor)> {
+        let tensors: Vec<&Tensor> = sources.iter().copied().chain([weight]).chain(bias).collect();
+        check_types(name, &tensors)?;
+        let (batch, _, input) = volume_shape(name, sources[0])?;
+        let mut channels = Vec::with_capacity(sources.len());
+        for source in sources {
+            let (source_batch, source_channels, source_input) = volume_shape(name, source)?;
+            if (source_batch, source_input) != (batch, input) {
+                let expected = format!(
+                    "[{batch}, B, {}, {}, {}] like the first",
+                    input[0], input[1], input[2]
+                );
+                return Err(shape_error(name, "the second input", expected, source));
+            }
+            channels.push(source_channels);
+        }
+        let input_channels = channels.iter().sum::<usize>();
+        let &[output_channels, weight_channels, kd, kh, kw] = weight.dims() else {
+            return Err(shape_error(name, "the weight", "[O, C, kd, kh, kw]", weight));
+        };
+        if weight_channels != input_channels {
+            let expected = format!("[O, {input_channels}, kd, kh, kw]");
+            return Err(shape_error(name, "the weight", expected, weight));
+        }
+        let channel_counts = [output_channels, input_channels];
+        let shape = ConvShape::new(batch, input, channel_counts, [kd, kh, kw], &config.padding)?;
+        let op = Self {
+            name,
+            shape,
+            channels,
+            has_bias: bias.is_some(),
+            activation: config.activation,
+        };
+        Ok((op, parameters(name, weight, bias)?))
+    }
+
+    fn forward(
+        &self,
+        sources: &[(&CpuStorage, &Layout)],
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let storage = dispatch!(self.name, parameters, T => {
+            let sources = self.sources::<T>(sources)?;
+            let parameters = read::<T>(self.name, parameters, parameters_layout)?;
+            let (weight, bias) = parameters.split_at(self.shape.weight_len().min(parameters.len()));
+            let mut output = vec![T::default(); self.shape.output_len()];
+            let bias = self.has_bias.then_some(bias);
+            cpu::conv3d_forward(Isa::current(), &self.shape, &sources, weight, bias, self.activation, &mut output)?;
+            output
+        });
+        let [depth, height, width] = self.shape.output;
+        Ok((
+            storage,
+            (self.shape.batch, depth, height, width, self.shape.output_channels).into(),
+        ))
+    }
+
+    fn sources<'a, T: candle_core::WithDType>(
+        &self,
+        sources: &[(&'a CpuStorage, &Layout)],
+    ) -> Result<Vec<Source<'a, T>>> {
+        let pairs = sources.iter().zip(&self.channels);
+        pairs
+            .map(|(&(storage, layout), &channels)| {
+                Ok(Source {
+                    values: read(self.name, storage, layout)?,
+                    channels,
+                })
+            })
+            .collect()
+    }
+
+    /// The gradient of one source, where it is asked for.
+    fn source_gradient(
+        &self,
+        index: usize,
+        source: &Tensor,
+        parameters: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<Option<Tensor>> {
+        if !source.track_op() {
+            return Ok(None);
+        }
+        let first_channel = self.channels[..index].iter().sum();
+        let op = InputGradient {
+            shape: self.shape,
+            first_channel,
+            channels: self.channels[index],
+        };
+        gradient
+            .apply_op2_no_bwd(&parameters.contiguous()?, &op)
+            .map(Some)
+    }
+}
+
+impl CustomOp2 for Convolution {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        source: &CpuStorage,
+        source_layout: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(&[(source, source_layout)], parameters, parameters_layout)
+    }
+
+    fn bwd(
+        &self,
+        source: &Tensor,
+        parameters: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = before_activation(self.activation, result, gradient)?;
+        let weight_gradient = parameters
+            .track_op()
+            .then(|| source.apply_op2_no_bwd(&gradient, &WeightGradient(self.clone())))
+            .transpose()?;
+        Ok((
+            self.source_gradient(0, source, parameters, &gradient)?,
+            weight_gradient,
+        ))
+    }
+}
+
+impl CustomOp3 for Convolution {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(&[(a, a_layout), (b, b_layout)], parameters, parameters_layout)
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        parameters: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradient = before_activation(self.activation, result, gradient)?;
+        let weight_gradient = parameters
+            .track_op()
+            .then(|| a.apply_op3_no_bwd(b, &gradient, &WeightGradient(self.clone())))
+            .transpose()?;
+        let a_gradient = self.source_gradient(0, a, parameters, &gradient)?;
+        Ok((
+            a_gradient,
+            self.source_gradient(1, b, parameters, &gradient)?,
+            weight_gradient,
+        ))
+    }
+}
+
+/// (gradient, parameters) -> gradient of one source.
+struct InputGradient {
+    shape: ConvShape,
+    first_channel: usize,
+    channels: usize,
+}
+
+impl CustomOp2 for InputGradient {
+    fn name(&self) -> &'static str {
+        "conv3d-input-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let shape = &self.shape;
+        let [depth, height, width] = shape.input;
+        let dims = (shape.batch, depth, height, width, self.channels);
+        let storage = dispatch!(self.name(), gradient, T => {
+            let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
+            let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
+            let weight = &parameters[..shape.weight_len().min(parameters.len())];
+            let mut output = vec![T::default(); shape.batch * depth * height * width * self.channels];
+            let (isa, first) = (Isa::current(), self.first_channel);
+            cpu::conv3d_input_gradient(isa, shape, gradient, weight, first, self.channels, &mut output)?;
+            output
+        });
+        Ok((storage, dims.into()))
+    }
+}
+
+/// (sources, gradient) -> gradient of the parameters.
+struct WeightGradient(Convolution);
+
+impl WeightGradient {
+    fn forward(
+        &self,
+        sources: &[(&CpuStorage, &Layout)],
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let Convolution {
+            name,
+            shape,
+            has_bias,
+            ..
+        } = &self.0;
+        let bias_len = if *has_bias { shape.output_channels } else { 0 };
+        let length = shape.weight_len() + bias_len;
+        let storage = dispatch!(name, gradient, T => {
+            let sources = self.0.sources::<T>(sources)?;
+            let gradient = read::<T>(name, gradient, gradient_layout)?;
+            let mut output = vec![T::default(); length];
+            let (weight, bias) = output.split_at_mut(shape.weight_len());
+            let bias = has_bias.then_some(bias);
+            cpu::conv3d_weight_gradient(Isa::current(), shape, &sources, gradient, weight, bias)?;
+            output
+        });
+        Ok((storage, length.into()))
+    }
+}
+
+impl CustomOp2 for WeightGradient {
+    fn name(&self) -> &'static str {
+        "conv3d-weight-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        source: &CpuStorage,
+        source_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(&[(source, source_layout)], gradient, gradient_layout)
+    }
+}
+
+impl CustomOp3 for WeightGradient {
+    fn name(&self) -> &'static str {
+        "conv3d-weight-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(&[(a, a_layout), (b, b_layout)], gradient, gradient_layout)
+    }
+}

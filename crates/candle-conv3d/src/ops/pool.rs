@@ -1,0 +1,99 @@
+//! `max_pool2`.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::{
+    check_types, shape_error,
+    storage::{dispatch, read},
+    volume_shape,
+};
+use crate::{
+    cpu::{self, PoolShape},
+    layout::{from_channels_last, to_channels_last},
+};
+
+/// Max-pooling of 2³ voxels with stride 2.
+///
+/// `input` is `[N, C, D, H, W]` of even sizes, f32 or f64; the result `[N, C, D/2, H/2, W/2]`, channels-last in
+/// memory. The gradient goes to the first of the greatest voxels, in the order z, y, x.
+///
+/// # Errors
+/// Where a size is odd, or the element type isn't one of the two.
+pub fn max_pool2(input: &Tensor) -> Result<Tensor> {
+    const NAME: &str = "max_pool2";
+    check_types(NAME, &[input])?;
+    let (batch, channels, size) = volume_shape(NAME, input)?;
+    if size.iter().any(|size| size % 2 != 0) {
+        return Err(shape_error(
+            NAME,
+            "the input",
+            "[N, C, D, H, W] with D, H and W even",
+            input,
+        ));
+    }
+    let op = MaxPool(PoolShape {
+        batch,
+        output: size.map(|size| size / 2),
+        channels,
+    });
+    from_channels_last(&to_channels_last(input)?.apply_op1(op)?)
+}
+
+/// input -> result, channels-last.
+struct MaxPool(PoolShape);
+
+impl CustomOp1 for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool2"
+    }
+
+    fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let storage = dispatch!(self.name(), input, T => {
+            let input = read::<T>(self.name(), input, layout)?;
+            let mut output = vec![T::default(); self.0.output_len()];
+            cpu::max_pool2_forward(&self.0, input, &mut output)?;
+            output
+        });
+        let [depth, height, width] = self.0.output;
+        Ok((
+            storage,
+            (self.0.batch, depth, height, width, self.0.channels).into(),
+        ))
+    }
+
+    fn bwd(&self, input: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let op = MaxPoolGradient(self.0);
+        input
+            .apply_op3_no_bwd(&result.contiguous()?, &gradient.contiguous()?, &op)
+            .map(Some)
+    }
+}
+
+/// (input, result, gradient) -> gradient of the input.
+struct MaxPoolGradient(PoolShape);
+
+impl CustomOp3 for MaxPoolGradient {
+    fn name(&self) -> &'static str {
+        "max_pool2-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        input_layout: &Layout,
+        result: &CpuStorage,
+        result_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let storage = dispatch!(self.name(), input, T => {
+            let input = read::<T>(self.name(), input, input_layout)?;
+            let result = read::<T>(self.name(), result, result_layout)?;
+            let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
+            let mut output = vec![T::default(); input.len()];
+            cpu::max_pool2_gradient(&self.0, input, result, gradient, &mut output)?;
+            output
+        });
+        Ok((storage, input_layout.shape().clone()))
+    }
+}

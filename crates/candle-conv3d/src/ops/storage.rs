@@ -1,0 +1,39 @@
+//! From candle's storages to slices.
+
+use candle_core::{CpuStorage, Layout, Result, WithDType};
+
+use crate::error::Conv3dError;
+
+/// The values of a contiguous tensor.
+pub(super) fn read<'a, T: WithDType>(
+    op: &'static str,
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> Result<&'a [T]> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or(Conv3dError::NotContiguous { op })?;
+    Ok(&storage.as_slice::<T>()?[start..end])
+}
+
+/// Runs the body for the storage's element type and wraps the `Vec` that it gives.
+macro_rules! dispatch {
+    ($op:expr, $storage:expr, $t:ident => $body:block) => {
+        match $storage {
+            candle_core::CpuStorage::F32(_) => {
+                type $t = f32;
+                candle_core::CpuStorage::F32($body)
+            }
+            candle_core::CpuStorage::F64(_) => {
+                type $t = f64;
+                candle_core::CpuStorage::F64($body)
+            }
+            other => {
+                use candle_core::backend::BackendStorage;
+                let found = vec![other.dtype()];
+                return Err(crate::error::Conv3dError::ElementType { op: $op, found }.into());
+            }
+        }
+    };
+}
+pub(super) use dispatch;

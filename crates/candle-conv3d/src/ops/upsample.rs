@@ -1,0 +1,177 @@
+//! `upsample2_conv2`.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+
+use super::{
+    before_activation, check_types, parameters, shape_error,
+    storage::{dispatch, read},
+    volume_shape,
+};
+use crate::{
+    config::Activation,
+    cpu::{self, Isa, UpsampleShape},
+    layout::{from_channels_last, to_channels_last},
+};
+
+/// Nearest-neighbour upsampling ×2, then a 2³ convolution with "same" padding (0 before, 1 after), as one step.
+///
+/// `input` is `[N, C, D, H, W]`, `weight` `[O, C, 2, 2, 2]`, `bias` `[O]`; all f32 or all f64. The result is
+/// `[N, O, 2D, 2H, 2W]`, channels-last in memory. The upsampled volume is never built: weights summed beforehand give
+/// the same with 27 instead of 64 products per input voxel and channel pair. Gradients flow to input, weight and bias.
+///
+/// # Errors
+/// Where shapes or element types don't fit.
+pub fn upsample2_conv2(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
+    const NAME: &str = "upsample2_conv2";
+    let tensors: Vec<&Tensor> = [input, weight].into_iter().chain(bias).collect();
+    check_types(NAME, &tensors)?;
+    let (batch, input_channels, size) = volume_shape(NAME, input)?;
+    let output_channels = match *weight.dims() {
+        [outputs, inputs, 2, 2, 2] if inputs == input_channels => outputs,
+        _ => {
+            return Err(shape_error(
+                NAME,
+                "the weight",
+                format!("[O, {input_channels}, 2, 2, 2]"),
+                weight,
+            ));
+        }
+    };
+    let shape = UpsampleShape {
+        batch,
+        input: size,
+        input_channels,
+        output_channels,
+    };
+    let op = UpConvolution {
+        shape,
+        has_bias: bias.is_some(),
+        activation,
+    };
+    let parameters = parameters(NAME, weight, bias)?;
+    from_channels_last(&to_channels_last(input)?.apply_op2(&parameters, op)?)
+}
+
+/// (input, parameters) -> result; everything channels-last.
+#[derive(Debug, Clone)]
+struct UpConvolution {
+    shape: UpsampleShape,
+    has_bias: bool,
+    activation: Activation,
+}
+
+impl CustomOp2 for UpConvolution {
+    fn name(&self) -> &'static str {
+        "upsample2_conv2"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        input_layout: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let shape = &self.shape;
+        let storage = dispatch!(self.name(), input, T => {
+            let input = read::<T>(self.name(), input, input_layout)?;
+            let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
+            let (weight, bias) = parameters.split_at(shape.weight_len().min(parameters.len()));
+            let mut output = vec![T::default(); shape.output_len()];
+            let bias = self.has_bias.then_some(bias);
+            cpu::upsample2_conv2_forward(Isa::current(), shape, input, weight, bias, self.activation, &mut output)?;
+            output
+        });
+        let [depth, height, width] = shape.input.map(|size| 2 * size);
+        Ok((
+            storage,
+            (shape.batch, depth, height, width, shape.output_channels).into(),
+        ))
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        parameters: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = before_activation(self.activation, result, gradient)?;
+        let weight_gradient = parameters
+            .track_op()
+            .then(|| input.apply_op2_no_bwd(&gradient, &WeightGradient(self.clone())))
+            .transpose()?;
+        let input_gradient = input
+            .track_op()
+            .then(|| gradient.apply_op2_no_bwd(&parameters.contiguous()?, &InputGradient(self.shape)))
+            .transpose()?;
+        Ok((input_gradient, weight_gradient))
+    }
+}
+
+/// (gradient, parameters) -> gradient of the input.
+struct InputGradient(UpsampleShape);
+
+impl CustomOp2 for InputGradient {
+    fn name(&self) -> &'static str {
+        "upsample2_conv2-input-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let shape = &self.0;
+        let storage = dispatch!(self.name(), gradient, T => {
+            let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
+            let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
+            let weight = &parameters[..shape.weight_len().min(parameters.len())];
+            let mut output = vec![T::default(); shape.input_len()];
+            cpu::upsample2_conv2_input_gradient(Isa::current(), shape, gradient, weight, &mut output)?;
+            output
+        });
+        let [depth, height, width] = shape.input;
+        Ok((
+            storage,
+            (shape.batch, depth, height, width, shape.input_channels).into(),
+        ))
+    }
+}
+
+/// (input, gradient) -> gradient of the parameters.
+struct WeightGradient(UpConvolution);
+
+impl CustomOp2 for WeightGradient {
+    fn name(&self) -> &'static str {
+        "upsample2_conv2-weight-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        input: &CpuStorage,
+        input_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let UpConvolution { shape, has_bias, .. } = &self.0;
+        let length = shape.weight_len() + if *has_bias { shape.output_channels } else { 0 };
+        let storage = dispatch!(self.name(), input, T => {
+            let input = read::<T>(self.name(), input, input_layout)?;
+            let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
+            let mut output = vec![T::default(); length];
+            let (weight, bias) = output.split_at_mut(shape.weight_len());
+            let bias = has_bias.then_some(bias);
+            cpu::upsample2_conv2_weight_gradient(Isa::current(), shape, input, gradient, weight, bias)?;
+            output
+        });
+        Ok((storage, length.into()))
+    }
+}

@@ -1,0 +1,142 @@
+//! Gradients against central differences, in f64.
+
+use candle_conv3d::{
+    Activation, Conv3dConfig, Padding, conv3d, conv3d_concat, max_pool2, softmax_channels, upsample2_conv2,
+};
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use crate::problems::random;
+
+/// Step of the differences, and how far they may be from the gradient: h² and rounding leave 1e-8 at most.
+const STEP: f64 = 1e-5;
+const TOLERANCE: f64 = 1e-7;
+
+/// Compares the gradients of `sum(weights · op(arguments))` with central differences in every value.
+fn check(shapes: &[&[usize]], op: impl Fn(&[&Tensor]) -> Result<Tensor>) -> Result<()> {
+    let arguments = shapes
+        .iter()
+        .zip(1..)
+        .map(|(shape, seed)| Var::from_tensor(&random(shape, seed, DType::F64)?));
+    let arguments: Vec<Var> = arguments.collect::<Result<_>>()?;
+    let tensors: Vec<&Tensor> = arguments.iter().map(Var::as_tensor).collect();
+    let weights = random(op(&tensors)?.dims(), 99, DType::F64)?;
+    let loss = |tensors: &[&Tensor]| (op(tensors)? * &weights)?.sum_all();
+    let gradients = loss(&tensors)?.backward()?;
+    for (index, argument) in arguments.iter().enumerate() {
+        let gradient = gradients
+            .get(argument)
+            .expect("a gradient")
+            .flatten_all()?
+            .to_vec1::<f64>()?;
+        let values = argument.flatten_all()?.to_vec1::<f64>()?;
+        for (at, &gradient) in gradient.iter().enumerate() {
+            let moved = |by: f64| -> Result<f64> {
+                let mut values = values.clone();
+                values[at] += by;
+                let moved = Tensor::from_vec(values, argument.dims(), &Device::Cpu)?;
+                let mut tensors: Vec<Tensor> = tensors.iter().map(|tensor| tensor.detach()).collect();
+                tensors[index] = moved;
+                loss(&tensors.iter().collect::<Vec<_>>())?.to_scalar()
+            };
+            let expected = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
+            let off = (gradient - expected).abs();
+            assert!(
+                off < TOLERANCE,
+                "argument {index}, value {at}: {gradient}, differences say {expected}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_conv3d() -> Result<()> {
+    for activation in [Activation::Identity, Activation::Relu] {
+        for padding in [Padding::Same, Padding::Explicit([[2, 0], [0, 1], [1, 3]])] {
+            let config = Conv3dConfig { padding, activation };
+            for kernel in [[3, 3, 3], [2, 2, 2], [1, 3, 2]] {
+                let weight = [3, 2, kernel[0], kernel[1], kernel[2]];
+                check(&[&[2, 2, 3, 4, 3], &weight, &[3]], |arguments| {
+                    conv3d(arguments[0], arguments[1], Some(arguments[2]), &config)
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_conv3d_without_bias() -> Result<()> {
+    check(&[&[1, 1, 3, 3, 2], &[2, 1, 3, 3, 3]], |arguments| {
+        conv3d(arguments[0], arguments[1], None, &Conv3dConfig::default())
+    })
+}
+
+#[test]
+fn of_conv3d_concat() -> Result<()> {
+    let config = Conv3dConfig {
+        activation: Activation::Relu,
+        ..Default::default()
+    };
+    check(
+        &[&[2, 2, 3, 2, 3], &[2, 1, 3, 2, 3], &[2, 3, 3, 3, 3], &[2]],
+        |arguments| {
+            conv3d_concat(
+                arguments[0],
+                arguments[1],
+                arguments[2],
+                Some(arguments[3]),
+                &config,
+            )
+        },
+    )
+}
+
+#[test]
+fn of_upsample2_conv2() -> Result<()> {
+    for activation in [Activation::Identity, Activation::Relu] {
+        check(&[&[2, 2, 2, 3, 1], &[3, 2, 2, 2, 2], &[3]], |arguments| {
+            upsample2_conv2(arguments[0], arguments[1], Some(arguments[2]), activation)
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn of_max_pool2_and_softmax_channels() -> Result<()> {
+    check(&[&[2, 3, 4, 2, 4]], |arguments| max_pool2(arguments[0]))?;
+    check(&[&[2, 3, 2, 1, 3]], |arguments| softmax_channels(arguments[0]))
+}
+
+#[test]
+fn of_layers_one_after_another() -> Result<()> {
+    // Skip connection, pooling and up-convolution: tensors with several uses, and layers that hang on each other.
+    let config = Conv3dConfig {
+        activation: Activation::Relu,
+        ..Default::default()
+    };
+    let shapes: [&[usize]; 4] = [
+        &[1, 1, 4, 2, 4],
+        &[2, 1, 3, 3, 3],
+        &[2, 2, 2, 2, 2],
+        &[3, 4, 3, 3, 3],
+    ];
+    check(&shapes, |arguments| {
+        let high = conv3d(arguments[0], arguments[1], None, &config)?;
+        let up = upsample2_conv2(&max_pool2(&high)?, arguments[2], None, Activation::Relu)?;
+        softmax_channels(&conv3d_concat(&up, &high, arguments[3], None, &config)?)
+    })
+}
+
+#[test]
+fn of_equal_values_go_to_the_first() -> Result<()> {
+    let input = Var::ones((1, 1, 2, 2, 2), DType::F32, &Device::Cpu)?;
+    let gradients = max_pool2(&input)?.sum_all()?.backward()?;
+    let gradient = gradients
+        .get(&input)
+        .expect("a gradient")
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    assert_eq!(gradient, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    Ok(())
+}
