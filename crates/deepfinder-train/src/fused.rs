@@ -1,0 +1,361 @@
+//! The loss as one operation on the CPU: soft-max, sums, value and gradient without any tensor between.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor, WithDType, bail};
+use num_traits::Float;
+use rayon::prelude::*;
+
+use crate::{LossParams, VoxelCounts};
+
+/// Voxels that one task sums up. Fixed, so that the order of summation is.
+const CHUNK: usize = 4096;
+
+/// What the loss and its gradient are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Sums {
+    /// Σpg of every class.
+    overlap: Vec<f64>,
+    /// Σp of every class.
+    mass: Vec<f64>,
+    /// Σ −log p of the true class, over the voxels of every class.
+    surprise: Vec<f64>,
+    /// Σg of every class is its `truth`.
+    pub(crate) counts: VoxelCounts,
+}
+
+impl Sums {
+    pub(crate) fn new(scores: usize) -> Self {
+        let zeros = || vec![0.0; scores];
+        Self {
+            overlap: zeros(),
+            mass: zeros(),
+            surprise: zeros(),
+            counts: VoxelCounts::new(scores),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.overlap, &other.overlap),
+            (&mut self.mass, &other.mass),
+            (&mut self.surprise, &other.surprise),
+        ];
+        for (ours, theirs) in pairs {
+            for (ours, theirs) in ours.iter_mut().zip(theirs) {
+                *ours += theirs;
+            }
+        }
+        self.counts.add(&other.counts);
+    }
+
+    fn scores(&self) -> usize {
+        self.mass.len()
+    }
+
+    /// Numerator and denominator of the Tversky index.
+    fn tversky(&self, class: usize, params: &LossParams) -> (f64, f64) {
+        let LossParams {
+            alpha,
+            beta,
+            smoothing,
+            ..
+        } = *params;
+        let (overlap, mass) = (self.overlap[class], self.mass[class]);
+        let truth = self.counts.truth[class] as f64;
+        let denominator = overlap + alpha * (mass - overlap) + beta * (truth - overlap) + smoothing;
+        (overlap + smoothing, denominator)
+    }
+
+    /// Σ over the voxels of their class's weight.
+    fn total_weight(&self, params: &LossParams) -> f64 {
+        let truth = self.counts.truth.iter().enumerate();
+        truth
+            .map(|(class, voxels)| params.class_weight(class) * *voxels as f64)
+            .sum()
+    }
+
+    pub(crate) fn loss(&self, params: &LossParams) -> f64 {
+        let dice: f64 = (0..self.scores())
+            .map(|class| match self.tversky(class, params) {
+                // 0/0: no mass, no truth, no smoothing.
+                (_, 0.0) => 1.0,
+                (numerator, denominator) => 1.0 - numerator / denominator,
+            })
+            .sum();
+        let surprise: f64 = (0..self.scores())
+            .map(|class| params.class_weight(class) * self.surprise[class])
+            .sum();
+        let weight = self.total_weight(params);
+        let cross_entropy = if weight > 0.0 { surprise / weight } else { 0.0 };
+        params.dice_weight * dice + params.cross_entropy_weight * cross_entropy
+    }
+
+    /// The derivatives by p of every class: at all voxels, what is added at those of the class, and by log p there.
+    fn slopes(&self, params: &LossParams) -> Vec<Slope> {
+        let weight = self.total_weight(params);
+        (0..self.scores())
+            .map(|class| {
+                let (numerator, denominator) = self.tversky(class, params);
+                let (everywhere, at_truth) = if denominator > 0.0 {
+                    let steepness = numerator / denominator.powi(2);
+                    let rest = 1.0 - params.alpha - params.beta;
+                    (-params.alpha * steepness, 1.0 / denominator - rest * steepness)
+                } else {
+                    (0.0, 0.0)
+                };
+                let surprise = if weight > 0.0 {
+                    params.class_weight(class) / weight
+                } else {
+                    0.0
+                };
+                Slope {
+                    everywhere: -params.dice_weight * everywhere,
+                    at_truth: -params.dice_weight * at_truth,
+                    surprise: params.cross_entropy_weight * surprise,
+                }
+            })
+            .collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slope {
+    everywhere: f64,
+    at_truth: f64,
+    surprise: f64,
+}
+
+/// The loss of logits against labels it holds.
+#[derive(Debug)]
+pub(crate) struct FusedLoss {
+    labels: Vec<u8>,
+    params: LossParams,
+    sums: Arc<OnceLock<Sums>>,
+}
+
+impl FusedLoss {
+    /// The labels must all be below the number of scores, and as many as voxels.
+    pub(crate) fn new(labels: Vec<u8>, params: LossParams) -> Self {
+        Self {
+            labels,
+            params,
+            sums: Arc::default(),
+        }
+    }
+
+    /// Whether logits of that layout can be read as they are.
+    pub(crate) fn takes(layout: &Layout) -> bool {
+        Voxels::of(layout).is_ok()
+    }
+
+    /// Where the forward pass leaves its sums.
+    pub(crate) fn sums(&self) -> Arc<OnceLock<Sums>> {
+        Arc::clone(&self.sums)
+    }
+
+    fn gather<T: WithDType + Float>(&self, logits: &[T], voxels: Voxels) -> Sums {
+        let parts: Vec<Sums> = self
+            .labels
+            .par_chunks(CHUNK)
+            .enumerate()
+            .map(|(chunk, labels)| {
+                let mut sums = Sums::new(voxels.scores);
+                let mut p = vec![T::zero(); voxels.scores];
+                for (i, &label) in labels.iter().enumerate() {
+                    let class = usize::from(label);
+                    let (highest, surprise) = softmax(logits, voxels, chunk * CHUNK + i, class, &mut p);
+                    for (mass, p) in sums.mass.iter_mut().zip(&p) {
+                        *mass += WithDType::to_f64(*p);
+                    }
+                    sums.overlap[class] += WithDType::to_f64(p[class]);
+                    sums.surprise[class] += WithDType::to_f64(surprise);
+                    sums.counts.truth[class] += 1;
+                    sums.counts.predicted[highest] += 1;
+                    sums.counts.agreed[class] += u64::from(highest == class);
+                }
+                sums
+            })
+            .collect();
+        parts.iter().fold(Sums::new(voxels.scores), |mut all, part| {
+            all.add(part);
+            all
+        })
+    }
+
+    /// The gradient by the logits, `[N, D, H, W, C]`.
+    fn gradient<T: WithDType + Float>(
+        &self,
+        logits: &[T],
+        voxels: Voxels,
+        sums: &Sums,
+        outer: f64,
+    ) -> Vec<T> {
+        let scores = voxels.scores;
+        let slopes = sums.slopes(&self.params);
+        let slope = |of: fn(&Slope) -> f64| -> Vec<T> {
+            slopes
+                .iter()
+                .map(|slope| T::from_f64(outer * of(slope)))
+                .collect()
+        };
+        let everywhere = slope(|slope| slope.everywhere);
+        let at_truth = slope(|slope| slope.at_truth);
+        let surprise = slope(|slope| slope.surprise);
+        let mut gradient = vec![T::zero(); self.labels.len() * scores];
+        gradient
+            .par_chunks_mut(CHUNK * scores)
+            .zip(self.labels.par_chunks(CHUNK))
+            .enumerate()
+            .for_each(|(chunk, (gradient, labels))| {
+                for (i, (p, &label)) in gradient.chunks_exact_mut(scores).zip(labels).enumerate() {
+                    let class = usize::from(label);
+                    softmax(logits, voxels, chunk * CHUNK + i, class, p);
+                    let mut mean = p[class] * at_truth[class];
+                    for (p, slope) in p.iter().zip(&everywhere) {
+                        mean = mean + *p * *slope;
+                    }
+                    // Through the soft-max: ∂L/∂z = p·(∂L/∂p − Σ p·∂L/∂p); of −log p it is p − g.
+                    let pull = surprise[class];
+                    let truth = p[class] * at_truth[class] - pull;
+                    for (p, slope) in p.iter_mut().zip(&everywhere) {
+                        *p = *p * (*slope - mean + pull);
+                    }
+                    p[class] = p[class] + truth;
+                }
+            });
+        gradient
+    }
+
+    fn backward<T: WithDType + Float>(&self, logits: &Tensor, outer: &Tensor) -> candle_core::Result<Tensor> {
+        let (storage, layout) = logits.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            bail!("the fused loss runs on the CPU alone");
+        };
+        let (slice, voxels) = (T::cpu_storage_as_slice(storage)?, Voxels::of(layout)?);
+        let gathered;
+        let sums = match self.sums.get() {
+            Some(sums) => sums,
+            None => {
+                gathered = self.gather(slice, voxels);
+                &gathered
+            }
+        };
+        let outer = outer.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let gradient = self.gradient(slice, voxels, sums, outer);
+        let (n, c, d, h, w) = logits.dims5()?;
+        Tensor::from_vec(gradient, (n, d, h, w, c), logits.device())?.permute((0, 4, 1, 2, 3))
+    }
+
+    fn forward<T: WithDType + Float>(
+        &self,
+        logits: &[T],
+        layout: &Layout,
+    ) -> candle_core::Result<CpuStorage> {
+        let sums = self.gather(logits, Voxels::of(layout)?);
+        let value = T::from_f64(sums.loss(&self.params));
+        // A second forward pass of the same op would give the same sums.
+        let _ = self.sums.set(sums);
+        Ok(T::to_cpu_storage_owned(vec![value]))
+    }
+}
+
+impl CustomOp1 for FusedLoss {
+    fn name(&self) -> &'static str {
+        "dice-cross-entropy"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let value = match storage {
+            CpuStorage::F32(logits) => self.forward(logits, layout)?,
+            CpuStorage::F64(logits) => self.forward(logits, layout)?,
+            _ => bail!("logits must be f32 or f64"),
+        };
+        Ok((value, Shape::from(())))
+    }
+
+    fn bwd(&self, logits: &Tensor, _loss: &Tensor, outer: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let gradient = match logits.dtype() {
+            DType::F32 => self.backward::<f32>(logits, outer)?,
+            DType::F64 => self.backward::<f64>(logits, outer)?,
+            other => bail!("logits must be f32 or f64, not {other:?}"),
+        };
+        Ok(Some(gradient))
+    }
+}
+
+/// Where the scores of the voxels of `[N, C, D, H, W]` logits are in memory.
+#[derive(Debug, Clone, Copy)]
+struct Voxels {
+    scores: usize,
+    /// Voxels of one element of the batch.
+    per_patch: usize,
+    start: usize,
+    patch_stride: usize,
+    score_stride: usize,
+    voxel_stride: usize,
+}
+
+impl Voxels {
+    /// # Errors
+    /// Where voxels do not follow each other at one distance: neither channels-last nor channels-first memory.
+    fn of(layout: &Layout) -> candle_core::Result<Self> {
+        let (&[_, scores, d, h, w], &[patch_stride, score_stride, sd, sh, sw]) =
+            (layout.dims(), layout.stride())
+        else {
+            bail!("logits must be [N, C, D, H, W], not {:?}", layout.dims());
+        };
+        let mut voxel_stride = None;
+        let mut expected = 0;
+        for (size, stride) in [(w, sw), (h, sh), (d, sd)]
+            .into_iter()
+            .filter(|(size, _)| *size > 1)
+        {
+            if voxel_stride.is_some() && stride != expected {
+                bail!(
+                    "voxels at the strides {:?} do not follow each other",
+                    layout.stride()
+                );
+            }
+            voxel_stride.get_or_insert(stride);
+            expected = stride * size;
+        }
+        Ok(Self {
+            scores,
+            per_patch: d * h * w,
+            start: layout.start_offset(),
+            patch_stride,
+            score_stride,
+            voxel_stride: voxel_stride.unwrap_or(1),
+        })
+    }
+
+    fn first_score(self, voxel: usize) -> usize {
+        self.start + voxel / self.per_patch * self.patch_stride + voxel % self.per_patch * self.voxel_stride
+    }
+}
+
+/// The probabilities at a voxel into `p`; gives the class of the highest (the lowest such) and −log p of the true one.
+fn softmax<T: Float>(logits: &[T], voxels: Voxels, voxel: usize, class: usize, p: &mut [T]) -> (usize, T) {
+    let first = voxels.first_score(voxel);
+    for (i, p) in p.iter_mut().enumerate() {
+        *p = logits[first + i * voxels.score_stride];
+    }
+    let mut highest = 0;
+    for (i, logit) in p.iter().enumerate() {
+        if *logit > p[highest] {
+            highest = i;
+        }
+    }
+    let (top, of_class) = (p[highest], p[class]);
+    let mut sum = T::zero();
+    for p in p.iter_mut() {
+        *p = (*p - top).exp();
+        sum = sum + *p;
+    }
+    let scale = sum.recip();
+    for p in p.iter_mut() {
+        *p = *p * scale;
+    }
+    (highest, sum.ln() + top - of_class)
+}

@@ -1,0 +1,331 @@
+//! The loop: iterations, epochs, and the state that a checkpoint keeps.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use candle_core::{Device, Var};
+use deepfinder_core::Progress;
+use deepfinder_net::{Metadata, UNet, Weights};
+
+use crate::batch::BatchSource;
+use crate::checkpoint::{Checkpoint, State};
+use crate::fingerprint::difference;
+use crate::metrics::Running;
+use crate::prefetch::BatchStream;
+use crate::train::{Ended, PhaseTimes, TrainOutcome};
+use crate::{
+    Adam, Best, EpochMetrics, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics, TrainError,
+    TrainParams, loss,
+};
+
+/// A run at some iteration.
+pub(crate) struct Session<'a> {
+    params: &'a TrainParams,
+    run: &'a RunFolder,
+    settings: BTreeMap<String, String>,
+    device: Device,
+    net: UNet,
+    variables: Vec<(String, Var)>,
+    metadata: Metadata,
+    scores: usize,
+    adam: Adam,
+    state: State,
+    times: PhaseTimes,
+    epoch_began: Instant,
+}
+
+impl<'a> Session<'a> {
+    /// A new run, with a first checkpoint: from here on it can be resumed.
+    pub(crate) fn begin(
+        initial: Weights,
+        params: &'a TrainParams,
+        run: &'a RunFolder,
+        settings: BTreeMap<String, String>,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut session = Self::new(initial, params, run, settings, device)?;
+        run.begin()?;
+        session.save_checkpoint()?;
+        Ok(session)
+    }
+
+    /// The run of the folder's checkpoint.
+    pub(crate) fn resume(
+        initial: Weights,
+        params: &'a TrainParams,
+        run: &'a RunFolder,
+        settings: BTreeMap<String, String>,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut session = Self::new(initial, params, run, settings, device)?;
+        let (checkpoint, path) = run.load_checkpoint()?;
+        if let Some(what) = difference(&checkpoint.settings, &session.settings) {
+            return Err(TrainError::ResumeMismatch { path, what });
+        }
+        let damaged = |what: String| TrainError::Checkpoint {
+            path: path.clone(),
+            what,
+        };
+        for (name, variable) in &session.variables {
+            let stored = checkpoint.weights.get(name);
+            let Some(stored) = stored.filter(|stored| stored.shape() == variable.shape()) else {
+                return Err(damaged(format!(
+                    "it lacks weights of the right shape for `{name}`"
+                )));
+            };
+            variable.set(&stored.to_device(device)?)?;
+        }
+        session
+            .adam
+            .restore(checkpoint.state.step, checkpoint.moments)
+            .map_err(|error| damaged(error.to_string()))?;
+        session.state = checkpoint.state;
+        session.state.metrics_bytes = run.truncate_metrics(session.state.metrics_bytes)?;
+        Ok(session)
+    }
+
+    fn new(
+        initial: Weights,
+        params: &'a TrainParams,
+        run: &'a RunFolder,
+        settings: BTreeMap<String, String>,
+        device: &Device,
+    ) -> Result<Self> {
+        let scores = initial.scores();
+        let (net, variables) = UNet::trainable(&initial, device)?;
+        Ok(Self {
+            params,
+            run,
+            settings,
+            device: device.clone(),
+            net,
+            adam: Adam::new(variables.clone(), params.adam)?,
+            variables,
+            metadata: initial.metadata().clone(),
+            scores,
+            state: State {
+                step: 0,
+                epoch: 0,
+                best: None,
+                running: Running::new(scores),
+                metrics_bytes: 0,
+            },
+            times: PhaseTimes::default(),
+            epoch_began: Instant::now(),
+        })
+    }
+
+    pub(crate) fn steps_done(&self) -> u64 {
+        self.state.step
+    }
+
+    /// Learns to the end, or until it is cancelled.
+    pub(crate) fn run(
+        &mut self,
+        mut patches: BatchStream,
+        validation: Option<&BatchSource<'_>>,
+        progress: &dyn Progress,
+    ) -> Result<Ended> {
+        loop {
+            if let Some(ended) = self.ended() {
+                return Ok(ended);
+            }
+            let epoch_end = (self.state.epoch + 1) * self.params.steps_per_epoch as u64;
+            while self.state.step < epoch_end {
+                if progress.is_cancelled() {
+                    self.save_checkpoint()?;
+                    return Ok(Ended::Cancelled);
+                }
+                self.step(&mut patches)?;
+                progress.advance(1);
+                progress.note(&self.note());
+            }
+            let weights = self.weights()?;
+            let validated = match validation {
+                Some(source) => match self.validate(&weights, source, progress)? {
+                    Some(metrics) => Some(metrics),
+                    None => {
+                        self.save_checkpoint()?;
+                        return Ok(Ended::Cancelled);
+                    }
+                },
+                None => None,
+            };
+            self.end_epoch(&weights, validated)?;
+        }
+    }
+
+    pub(crate) fn outcome(&self, ended: Ended) -> Result<TrainOutcome> {
+        Ok(TrainOutcome {
+            ended,
+            epochs: self.state.epoch,
+            steps: self.state.step,
+            best: self.state.best,
+            weights: self.weights()?,
+            times: self.times,
+        })
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        let idle = self.state.best.map(|best| self.state.epoch - best.epoch);
+        if self.state.epoch >= self.params.epochs as u64 {
+            Some(Ended::Completed)
+        } else if let (Some(idle), Some(patience)) = (idle, self.params.patience)
+            && idle >= patience as u64
+        {
+            Some(Ended::NoImprovement)
+        } else {
+            None
+        }
+    }
+
+    fn step(&mut self, patches: &mut BatchStream) -> Result<()> {
+        let times = &mut self.times;
+        let batch = PhaseTimes::measured(&mut times.waiting, || patches.next())?;
+        let (input, target) = batch.into_tensors(&self.device)?;
+        times.voxels += target.elem_count() as u64;
+        let logits = PhaseTimes::measured(&mut times.forward, || self.net.forward(&input))?;
+        let loss = PhaseTimes::measured(&mut times.loss, || loss(&logits, &target, &self.params.loss))?;
+        drop(logits);
+        let gradients = PhaseTimes::measured(&mut times.backward, || loss.tensor.backward())?;
+
+        let learning_rate = self.params.learning_rate_at(self.state.step);
+        let clip = self.params.clip.unwrap_or(f64::INFINITY);
+        let adam = &mut self.adam;
+        let gradient_norm = PhaseTimes::measured(&mut times.update, || {
+            let norm = adam.gradient_norm(&gradients)?;
+            if norm.is_finite() && loss.value.is_finite() {
+                adam.step(
+                    &gradients,
+                    learning_rate,
+                    (clip / norm.max(f64::MIN_POSITIVE)).min(1.0),
+                )?;
+                Ok(norm)
+            } else {
+                Err(TrainError::Diverged {
+                    step: self.state.step + 1,
+                    loss: loss.value,
+                    gradient_norm: norm,
+                })
+            }
+        })?;
+        self.state.step += 1;
+        self.state.running.add(&loss);
+        if self.state.step.is_multiple_of(self.params.log_every_steps as u64) {
+            self.log(&MetricsLine::Step(StepMetrics {
+                step: self.state.step,
+                loss: loss.value,
+                learning_rate,
+                gradient_norm,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// The network's metrics on the fixed patches; `None` where it was cancelled.
+    fn validate(
+        &mut self,
+        weights: &Weights,
+        source: &BatchSource<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Option<SplitMetrics>> {
+        let net = UNet::new(weights, &self.device)?;
+        let batches = self.params.validation_patches.div_ceil(self.params.batch) as u64;
+        let mut running = Running::new(self.scores);
+        let began = Instant::now();
+        let finished = std::thread::scope(|scope| {
+            let mut patches = BatchStream::start(scope, source, 0..batches, self.params.prefetch);
+            for _ in 0..batches {
+                if progress.is_cancelled() {
+                    return Ok(false);
+                }
+                let (input, target) = patches.next()?.into_tensors(&self.device)?;
+                running.add(&loss(&net.forward(&input)?, &target, &self.params.loss)?);
+            }
+            Ok::<_, TrainError>(true)
+        })?;
+        self.times.validation += began.elapsed();
+        Ok(finished.then(|| running.metrics()))
+    }
+
+    fn end_epoch(&mut self, weights: &Weights, validation: Option<SplitMetrics>) -> Result<()> {
+        self.state.epoch += 1;
+        let mut metrics = EpochMetrics {
+            epoch: self.state.epoch,
+            step: self.state.step,
+            seconds: self.epoch_began.elapsed().as_secs_f64(),
+            training: self.state.running.metrics(),
+            validation,
+            best: false,
+        };
+        let decisive = metrics.decisive();
+        metrics.best = self.state.best.is_none_or(|best| best.is_beaten_by(decisive));
+        if metrics.best {
+            self.state.best = Some(Best {
+                epoch: self.state.epoch,
+                mean_f1: metrics.decisive().mean_f1,
+                loss: metrics.decisive().loss,
+            });
+        }
+        self.state.running = Running::new(self.scores);
+        self.epoch_began = Instant::now();
+
+        let began = Instant::now();
+        let bytes = weights.to_safetensors()?;
+        if metrics.best {
+            RunFolder::save_weights(&self.run.best_weights(), &bytes)?;
+        }
+        RunFolder::save_weights(&self.run.last_weights(), &bytes)?;
+        self.times.files += began.elapsed();
+        self.log(&MetricsLine::Epoch(metrics))?;
+        // Last: a run killed before this repeats the epoch's end.
+        self.save_checkpoint()?;
+        tracing::debug!(epoch = self.state.epoch, times = ?self.times, "epoch");
+        Ok(())
+    }
+
+    fn log(&mut self, line: &MetricsLine) -> Result<()> {
+        let run = self.run;
+        self.state.metrics_bytes = PhaseTimes::measured(&mut self.times.files, || run.append_metrics(line))?;
+        Ok(())
+    }
+
+    fn save_checkpoint(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let weights = self.variables.iter();
+        let checkpoint = Checkpoint {
+            state: self.state.clone(),
+            settings: self.settings.clone(),
+            weights: weights
+                .map(|(name, variable)| (name.clone(), variable.as_detached_tensor()))
+                .collect(),
+            moments: self
+                .adam
+                .moments()
+                .map(|(name, moments)| (name.to_owned(), moments))
+                .collect(),
+        };
+        self.run.save_checkpoint(&checkpoint)?;
+        self.times.files += began.elapsed();
+        Ok(())
+    }
+
+    /// A copy of the weights as they are now.
+    fn weights(&self) -> Result<Weights> {
+        let named = self.variables.iter();
+        let named = named.map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
+        Ok(Weights::from_tensors(named, self.metadata.clone())?)
+    }
+
+    fn note(&self) -> String {
+        let best = self.state.best;
+        format!(
+            "epoch {}/{} · loss {:.3}{} · {:.3} Mvoxel/s",
+            self.state.epoch + 1,
+            self.params.epochs,
+            self.state.running.mean_loss(),
+            best.map_or_else(String::new, |best| format!(" · best F1 {:.3}", best.mean_f1)),
+            self.times.megavoxels_per_second(),
+        )
+    }
+}
