@@ -1,6 +1,8 @@
 //! Trains the network on spheres in noise, with this crate alone: `cargo run --release -p deepfinder-train --example
 //! train_spheres`.
 
+#![allow(clippy::print_stdout, reason = "an example prints")]
+
 use std::sync::Arc;
 
 use deepfinder_core::{NoProgress, Particle, ParticleList, Volume};

@@ -210,9 +210,9 @@ mod tests {
             assert!(rises([4, 5, 4]));
             assert_eq!(rises([5, 4, 4]), rises([4, 4, 5]));
             if rises([5, 4, 4]) {
-                straight += 1
+                straight += 1;
             } else {
-                turned += 1
+                turned += 1;
             }
             let threshold = voxels.iter().zip(&labels).filter(|(_, l)| **l == 0);
             let highest_below = threshold.map(|(v, _)| *v).fold(f32::MIN, f32::max);

@@ -163,8 +163,20 @@ pub enum TrainError {
     Core(#[from] CoreError),
     /// The network or its weights do not fit.
     #[error(transparent)]
-    Net(#[from] deepfinder_net::NetError),
+    Net(Box<deepfinder_net::NetError>),
     /// A tensor operation failed.
     #[error("a tensor operation of the training step failed")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(#[source] Box<candle_core::Error>),
+}
+
+impl From<deepfinder_net::NetError> for TrainError {
+    fn from(error: deepfinder_net::NetError) -> Self {
+        Self::Net(Box::new(error))
+    }
+}
+
+impl From<candle_core::Error> for TrainError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(Box::new(error))
+    }
 }

@@ -213,15 +213,15 @@ impl FusedLoss {
                     softmax(logits, voxels, chunk * CHUNK + i, class, p);
                     let mut mean = p[class] * at_truth[class];
                     for (p, slope) in p.iter().zip(&everywhere) {
-                        mean = mean + *p * *slope;
+                        mean += *p * *slope;
                     }
                     // Through the soft-max: ∂L/∂z = p·(∂L/∂p − Σ p·∂L/∂p); of −log p it is p − g.
                     let pull = surprise[class];
                     let truth = p[class] * at_truth[class] - pull;
                     for (p, slope) in p.iter_mut().zip(&everywhere) {
-                        *p = *p * (*slope - mean + pull);
+                        *p *= *slope - mean + pull;
                     }
-                    p[class] = p[class] + truth;
+                    p[class] += truth;
                 }
             });
         gradient
@@ -233,14 +233,7 @@ impl FusedLoss {
             bail!("the fused loss runs on the CPU alone");
         };
         let (slice, voxels) = (T::cpu_storage_as_slice(storage)?, Voxels::of(layout)?);
-        let gathered;
-        let sums = match self.sums.get() {
-            Some(sums) => sums,
-            None => {
-                gathered = self.gather(slice, voxels);
-                &gathered
-            }
-        };
+        let sums = self.sums.get_or_init(|| self.gather(slice, voxels));
         let outer = outer.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         let gradient = self.gradient(slice, voxels, sums, outer);
         let (n, c, d, h, w) = logits.dims5()?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Var};
 use deepfinder_core::Progress;
-use deepfinder_net::{Metadata, UNet, Weights};
+use deepfinder_net::{UNet, Weights};
 
 use crate::batch::BatchSource;
 use crate::checkpoint::{Checkpoint, State};
@@ -26,8 +26,8 @@ pub(crate) struct Session<'a> {
     device: Device,
     net: UNet,
     variables: Vec<(String, Var)>,
-    metadata: Metadata,
-    scores: usize,
+    /// Where the run began: for what its weights are for.
+    initial: Weights,
     adam: Adam,
     state: State,
     times: PhaseTimes,
@@ -101,8 +101,7 @@ impl<'a> Session<'a> {
             net,
             adam: Adam::new(variables.clone(), params.adam)?,
             variables,
-            metadata: initial.metadata().clone(),
-            scores,
+            initial,
             state: State {
                 step: 0,
                 epoch: 0,
@@ -141,16 +140,14 @@ impl<'a> Session<'a> {
                 progress.note(&self.note());
             }
             let weights = self.weights()?;
-            let validated = match validation {
-                Some(source) => match self.validate(&weights, source, progress)? {
-                    Some(metrics) => Some(metrics),
-                    None => {
-                        self.save_checkpoint()?;
-                        return Ok(Ended::Cancelled);
-                    }
-                },
-                None => None,
-            };
+            let validated = validation
+                .map(|source| self.validate(&weights, source, progress))
+                .transpose()?;
+            if let Some(None) = validated {
+                self.save_checkpoint()?;
+                return Ok(Ended::Cancelled);
+            }
+            let validated = validated.flatten();
             self.end_epoch(&weights, validated)?;
         }
     }
@@ -231,7 +228,7 @@ impl<'a> Session<'a> {
     ) -> Result<Option<SplitMetrics>> {
         let net = UNet::new(weights, &self.device)?;
         let batches = self.params.validation_patches.div_ceil(self.params.batch) as u64;
-        let mut running = Running::new(self.scores);
+        let mut running = Running::new(self.initial.scores());
         let began = Instant::now();
         let finished = std::thread::scope(|scope| {
             let mut patches = BatchStream::start(scope, source, 0..batches, self.params.prefetch);
@@ -267,7 +264,7 @@ impl<'a> Session<'a> {
                 loss: metrics.decisive().loss,
             });
         }
-        self.state.running = Running::new(self.scores);
+        self.state.running = Running::new(self.initial.scores());
         self.epoch_began = Instant::now();
 
         let began = Instant::now();
@@ -314,7 +311,7 @@ impl<'a> Session<'a> {
     fn weights(&self) -> Result<Weights> {
         let named = self.variables.iter();
         let named = named.map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
-        Ok(Weights::from_tensors(named, self.metadata.clone())?)
+        Ok(Weights::from_tensors(named, self.initial.metadata().clone())?)
     }
 
     fn note(&self) -> String {
