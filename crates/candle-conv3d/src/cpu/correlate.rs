@@ -2,7 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{gather::Lattice, packed::column_blocks};
+use super::{
+    gather::{Axis, Lattice, Reach},
+    packed::column_blocks,
+};
 use crate::kernels::{ColumnBlock, Element, Isa, Outer, RowPair};
 
 /// Positions that one partial sum covers at least: below that, adding up the partial sums would cost more than it gains.
@@ -92,89 +95,73 @@ fn add_plane<T: Element>(
 ) {
     let [depth, height, width] = lattice.output;
     let (n, z) = (plane / depth, plane % depth);
-    let band = POSITIONS_PER_BAND.div_ceil(width.max(1));
+    let (along_z, along_y, along_x) = (lattice.axis(0), lattice.axis(1), lattice.axis(2));
+    let rows = POSITIONS_PER_BAND.div_ceil(width.max(1));
+    let reaches = along_x.reaches(0..width);
+    let row_depth = lattice.taps[2] * gathered.channels;
     let mut pairs = Vec::new();
-    for start in (0..height).step_by(band) {
-        for dz in 0..lattice.taps[0] {
-            let Some(iz) = lattice.input_index(0, z, dz) else {
-                continue;
-            };
+    for start in (0..height).step_by(rows) {
+        for dz in along_z.taps_of(z) {
+            let iz = along_z.input_index(z, dz);
             for dy in 0..lattice.taps[1] {
                 pairs.clear();
-                for y in start..(start + band).min(height) {
-                    let Some(iy) = lattice.input_index(1, y, dy) else {
-                        continue;
-                    };
-                    let row = ((n * lattice.input[0] + iz) * lattice.input[1] + iy) * lattice.input[2];
+                for y in (start..(start + rows).min(height)).filter(|&y| along_y.taps_of(y).contains(&dy)) {
+                    let row = lattice.input_row(n, iz, along_y.input_index(y, dy));
                     pairs.push(RowPair {
                         gathered: row * gathered.channels,
                         anchored: (plane * height + y) * width * anchored.channels,
                     });
                 }
                 for block in blocks {
+                    let length = row_depth * block.vectors * T::lanes(isa);
                     let tap_row = dz * lattice.taps[1] + dy;
-                    add_tap_row(isa, lattice, gathered, anchored, block, tap_row, &pairs, sums);
+                    let sums = &mut sums[block.offset + tap_row * length..][..length];
+                    for reach in &reaches {
+                        add_band(isa, along_x, gathered, anchored, block, reach, &pairs, sums);
+                    }
                 }
             }
         }
     }
 }
 
-/// Adds the products of a band of rows for one row of taps.
+/// Adds the products of a band of rows, for positions that the same taps reach.
 #[expect(
     clippy::too_many_arguments,
     reason = "one call site; a struct would only rename them"
 )]
-fn add_tap_row<T: Element>(
+fn add_band<T: Element>(
     isa: Isa,
-    lattice: &Lattice,
+    along_x: Axis,
     gathered: Volume<'_, T>,
     anchored: Volume<'_, T>,
     block: &ColumnBlock,
-    tap_row: usize,
+    reach: &Reach,
     rows: &[RowPair],
     sums: &mut [T],
 ) {
     if rows.is_empty() {
         return;
     }
-    let along_x = lattice.along_x();
     let width = block.vectors * T::lanes(isa);
-    let row_start = block.offset + tap_row * lattice.taps[2] * gathered.channels * width;
-    let mut x = 0;
-    while x < along_x.output {
-        // The taps that reach x, and how far the same ones reach.
-        let reaching = |x| (0..along_x.taps).filter(move |&tap| along_x.outputs(tap).contains(&x));
-        let (Some(first), Some(last)) = (reaching(x).next(), reaching(x).next_back()) else {
-            x += 1;
-            continue;
+    let (x, tap) = (reach.outputs.start, reach.taps.start);
+    let depth = reach.taps.len() * gathered.channels;
+    let most = T::max_depth(isa, block.vectors).min(depth).max(1);
+    let parts = depth.div_ceil(most);
+    for part in 0..parts {
+        let span = depth * part / parts..depth * (part + 1) / parts;
+        let call = Outer {
+            positions: reach.outputs.len(),
+            sums: (tap * gathered.channels + span.start) * width,
+            depth: span.len(),
+            columns: block.columns,
+            vectors: block.vectors,
+            gathered: along_x.input_index(x, tap) * gathered.channels + span.start,
+            gathered_step: along_x.stride * gathered.channels,
+            anchored: x * anchored.channels + block.first,
+            anchored_step: anchored.channels,
+            rows,
         };
-        let mut end = x + 1;
-        while end < along_x.output
-            && reaching(end).next() == Some(first)
-            && reaching(end).next_back() == Some(last)
-        {
-            end += 1;
-        }
-        let depth = (last + 1 - first) * gathered.channels;
-        let most = T::max_depth(isa, block.vectors).min(depth).max(1);
-        let parts = depth.div_ceil(most);
-        for part in 0..parts {
-            let span = depth * part / parts..depth * (part + 1) / parts;
-            let call = Outer {
-                positions: end - x,
-                sums: row_start + (first * gathered.channels + span.start) * width,
-                depth: span.len(),
-                columns: block.columns,
-                vectors: block.vectors,
-                gathered: along_x.input_voxel(x, first) * gathered.channels + span.start,
-                gathered_step: along_x.stride * gathered.channels,
-                anchored: x * anchored.channels + block.first,
-                anchored_step: anchored.channels,
-                rows,
-            };
-            T::outer(isa, sums, gathered.values, anchored.values, &call);
-        }
-        x = end;
+        T::outer(isa, sums, gathered.values, anchored.values, &call);
     }
 }

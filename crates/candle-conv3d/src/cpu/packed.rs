@@ -2,10 +2,14 @@
 
 use crate::kernels::{ColumnBlock, Element, Isa};
 
+/// Bytes that the cache moves at once.
+const CACHE_LINE: usize = 64;
+
 /// Weights as `[column block][tap row][tap][channel][column]`, columns padded with zeros to whole vectors.
-#[derive(Debug, Clone)]
 pub(super) struct Packed<T> {
-    pub(super) values: Vec<T>,
+    values: Vec<T>,
+    /// Values before the first that lies on a cache line: vectors across two lines would cost twice.
+    start: usize,
     pub(super) blocks: Vec<ColumnBlock>,
     /// Taps along x.
     pub(super) taps: usize,
@@ -29,8 +33,11 @@ impl<T: Element> Packed<T> {
         let length = blocks
             .iter()
             .map(|block| block.vectors * lanes * rows * taps * channels)
-            .sum();
-        let mut values = Vec::with_capacity(length);
+            .sum::<usize>();
+        let line = CACHE_LINE / size_of::<T>();
+        let mut values: Vec<T> = Vec::with_capacity(length + line);
+        let start = values.as_ptr().align_offset(CACHE_LINE).min(line);
+        values.resize(start, T::zero());
         for block in &blocks {
             let padding = block.vectors * lanes - block.columns;
             for row in 0..rows {
@@ -45,11 +52,17 @@ impl<T: Element> Packed<T> {
         }
         Self {
             values,
+            start,
             blocks,
             taps,
             channels,
             lanes,
         }
+    }
+
+    /// The weights of all blocks.
+    pub(super) fn values(&self) -> &[T] {
+        &self.values[self.start..]
     }
 
     /// Values of one (tap, channel) in this block.

@@ -3,11 +3,11 @@
 //! On each axis the even outputs `2a` see input `a` under both taps, the odd ones `2a + 1` see `a` and `a + 1`: with
 //! weights summed beforehand that makes 3 products per input where the two steps take 4, so 27 instead of 64 in space.
 
-use rayon::prelude::*;
-
 use super::{
     correlate::{Volume, correlate},
-    gather::{Gathered, Lattice, OutputRow, activate, fill_bias, gather, gather_row},
+    gather::{
+        Band, Gathered, Lattice, Place, activate, band_rows, fill_bias, for_bands, gather, gather_band,
+    },
     packed::Packed,
 };
 use crate::{
@@ -113,27 +113,31 @@ pub fn upsample2_conv2_forward<T: Element>(
         .map(|parity| parity_weights(isa, shape, weight, parity))
         .collect();
     let [depth, height, width] = shape.output();
-    output
-        .par_chunks_mut((width * channels).max(1))
-        .enumerate()
-        .for_each_init(Vec::new, |rows, (row, out)| {
-            fill_bias(out, bias, channels);
-            let (n, z, y) = (row / (depth * height), row / height % depth, row % height);
-            for x in 0..2 {
-                let (lattice, packed) = &parities[z % 2 * 4 + y % 2 * 2 + x];
-                lattice.tap_rows(n, z / 2, y / 2, shape.input_channels, rows);
-                let source = Gathered {
-                    values: input,
-                    packed,
-                };
-                let place = OutputRow {
-                    start: x * channels,
-                    step: 2 * channels,
-                };
-                gather_row(isa, lattice.along_x(), &source, rows, out, place);
-            }
-            activate(out, activation);
-        });
+    // Rows of both parities make a band: each half of them reads the same input rows.
+    let rows = 2 * band_rows(shape.input[2]);
+    for_bands([depth, height, width], channels, rows, output, |band, out| {
+        fill_bias(out, bias, channels);
+        let inputs = Band {
+            n: band.n,
+            z: band.z / 2,
+            y: band.y.start / 2..band.y.end / 2,
+        };
+        let row = width * channels;
+        for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let (lattice, packed) = &parities[band.z % 2 * 4 + y * 2 + x];
+            let source = Gathered {
+                values: input,
+                packed,
+            };
+            let place = Place {
+                start: y * row + x * channels,
+                line: 2 * row,
+                step: 2 * channels,
+            };
+            gather_band(isa, lattice, &source, &inputs, out, place);
+        }
+        activate(out, activation);
+    });
     Ok(())
 }
 

@@ -5,8 +5,16 @@
 //!
 //! Both work on channels-last slices and on weights packed by column block (see [`ColumnBlock`]).
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod isa;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod sizes;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 pub use isa::Isa;
 
@@ -28,26 +36,28 @@ pub(crate) struct ColumnBlock {
 pub struct TapRow {
     /// Offset of the input row's first voxel.
     pub input: usize,
-    /// Index of the row of taps in the packed weights.
+    /// Offset of the row of taps in its column block.
     pub weight: usize,
 }
 
-/// A call of [`Element::accumulate`]: for each position `x`, tap row, tap `t`, channel `c` and column `o`
-/// `out[out + x·out_step + o] += input[row.input + input + x·input_step + t·channels + c] · w`
-/// with `w = weights[row.weight·weight_row_step + weight + (t·channels + c)·width + o]`, `width` = vectors × lanes.
+/// A call of [`Element::accumulate`]: for each `line`, position `x`, tap row, depth `k` and column `o`
+/// `out[out + line·out_line + x·out_step + o] += input[row.input + input + line·input_line + x·input_step + k] · w`
+/// with `w = weights[row.weight + weight + k·width + o]`, `width` = vectors × lanes.
 #[derive(Debug, Clone, Copy)]
 pub struct Tile<'a> {
+    pub lines: usize,
     pub positions: usize,
     pub out: usize,
+    pub out_line: usize,
     pub out_step: usize,
     pub columns: usize,
     pub vectors: usize,
     pub input: usize,
+    pub input_line: usize,
     pub input_step: usize,
     /// Taps × channels: they are contiguous in the input and in the packed weights.
     pub depth: usize,
     pub weight: usize,
-    pub weight_row_step: usize,
     pub rows: &'a [TapRow],
 }
 
@@ -85,8 +95,14 @@ pub trait Element:
 impl Element for f32 {}
 impl Element for f64 {}
 
+#[allow(
+    unsafe_code,
+    reason = "calls of functions for an instruction set that the `Isa` stands for"
+)]
 mod sealed {
-    use super::{Isa, Outer, Tile, scalar};
+    use super::{Isa, Outer, Tile, isa::InstructionSet, scalar};
+    #[cfg(target_arch = "x86_64")]
+    use super::{avx2, avx512};
 
     /// The kernels, out of reach of callers: they can't be implemented for other types.
     pub trait Kernels: Copy + Sized {
@@ -96,6 +112,11 @@ mod sealed {
         fn max_vectors(isa: Isa) -> usize;
         /// Most positions of a tile with this many vectors.
         fn max_positions(isa: Isa, vectors: usize) -> usize;
+        /// Greatest depth of a tile with this many vectors, all tap rows together: so much weight stays in L1.
+        fn tile_depth(isa: Isa, vectors: usize) -> usize {
+            // Half of a 32 KiB cache.
+            (16 << 10) / (vectors * Self::lanes(isa) * size_of::<Self>())
+        }
         /// Greatest depth of an outer product with this many vectors.
         fn max_depth(isa: Isa, vectors: usize) -> usize;
         /// See [`Tile`].
@@ -104,30 +125,95 @@ mod sealed {
         fn outer(isa: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>);
     }
 
-    macro_rules! scalar_kernels {
-        ($type:ty) => {
-            impl Kernels for $type {
-                fn lanes(_: Isa) -> usize {
-                    scalar::LANES
-                }
-                fn max_vectors(_: Isa) -> usize {
-                    1
-                }
-                fn max_positions(_: Isa, _: usize) -> usize {
-                    usize::MAX
-                }
-                fn max_depth(_: Isa, _: usize) -> usize {
-                    usize::MAX
-                }
-                fn accumulate(_: Isa, out: &mut [Self], input: &[Self], weights: &[Self], tile: &Tile<'_>) {
-                    scalar::accumulate(out, input, weights, tile);
-                }
-                fn outer(_: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>) {
-                    scalar::outer(sums, gathered, anchored, outer);
-                }
-            }
-        };
+    impl Kernels for f64 {
+        fn lanes(_: Isa) -> usize {
+            scalar::LANES
+        }
+
+        fn max_vectors(_: Isa) -> usize {
+            1
+        }
+
+        fn max_positions(_: Isa, _: usize) -> usize {
+            usize::MAX
+        }
+
+        fn max_depth(_: Isa, _: usize) -> usize {
+            usize::MAX
+        }
+
+        fn accumulate(_: Isa, out: &mut [Self], input: &[Self], weights: &[Self], tile: &Tile<'_>) {
+            scalar::accumulate(out, input, weights, tile);
+        }
+
+        fn outer(_: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>) {
+            scalar::outer(sums, gathered, anchored, outer);
+        }
     }
-    scalar_kernels!(f32);
-    scalar_kernels!(f64);
+
+    impl Kernels for f32 {
+        fn lanes(isa: Isa) -> usize {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => avx512::LANES,
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => avx2::LANES,
+                _ => scalar::LANES,
+            }
+        }
+
+        fn max_vectors(isa: Isa) -> usize {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => avx512::MAX_VECTORS,
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => avx2::MAX_VECTORS,
+                _ => 1,
+            }
+        }
+
+        fn max_positions(isa: Isa, vectors: usize) -> usize {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => avx512::MAX_POSITIONS[vectors],
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => avx2::MAX_POSITIONS[vectors],
+                _ => usize::MAX,
+            }
+        }
+
+        fn max_depth(isa: Isa, vectors: usize) -> usize {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => avx512::MAX_DEPTH[vectors],
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => avx2::MAX_DEPTH[vectors],
+                _ => usize::MAX,
+            }
+        }
+
+        fn accumulate(isa: Isa, out: &mut [Self], input: &[Self], weights: &[Self], tile: &Tile<'_>) {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` is only made where the machine has it.
+                InstructionSet::Avx512 => unsafe { avx512::accumulate(out, input, weights, tile) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                InstructionSet::Avx2 => unsafe { avx2::accumulate(out, input, weights, tile) },
+                _ => scalar::accumulate(out, input, weights, tile),
+            }
+        }
+
+        fn outer(isa: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>) {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                InstructionSet::Avx512 => unsafe { avx512::outer(sums, gathered, anchored, outer) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                InstructionSet::Avx2 => unsafe { avx2::outer(sums, gathered, anchored, outer) },
+                _ => scalar::outer(sums, gathered, anchored, outer),
+            }
+        }
+    }
 }

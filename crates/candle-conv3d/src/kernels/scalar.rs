@@ -8,20 +8,23 @@ use super::{Outer, Tile};
 pub(crate) const LANES: usize = 16;
 
 pub(crate) fn accumulate<T: Float>(out: &mut [T], input: &[T], weights: &[T], tile: &Tile<'_>) {
-    for x in 0..tile.positions {
-        let out = &mut out[tile.out + x * tile.out_step..][..tile.columns];
-        let mut sums = [T::zero(); LANES];
-        sums[..out.len()].copy_from_slice(out);
-        for row in tile.rows {
-            let values = &input[row.input + tile.input + x * tile.input_step..][..tile.depth];
-            let weights = &weights[row.weight * tile.weight_row_step + tile.weight..];
-            for (&value, weights) in values.iter().zip(weights.as_chunks::<LANES>().0) {
-                for (sum, &weight) in sums.iter_mut().zip(weights) {
-                    *sum = *sum + value * weight;
+    for line in 0..tile.lines {
+        for x in 0..tile.positions {
+            let place = tile.out + line * tile.out_line + x * tile.out_step;
+            let out = &mut out[place..place + tile.columns];
+            let mut sums = [T::zero(); LANES];
+            sums[..out.len()].copy_from_slice(out);
+            for row in tile.rows {
+                let place = row.input + tile.input + line * tile.input_line + x * tile.input_step;
+                let weights = weights[row.weight + tile.weight..].as_chunks::<LANES>().0;
+                for (&value, weights) in input[place..place + tile.depth].iter().zip(weights) {
+                    for (sum, &weight) in sums.iter_mut().zip(weights) {
+                        *sum = *sum + value * weight;
+                    }
                 }
             }
+            out.copy_from_slice(&sums[..out.len()]);
         }
-        out.copy_from_slice(&sums[..out.len()]);
     }
 }
 
