@@ -1,0 +1,91 @@
+use candle_core::Shape;
+
+/// Name of the network in the metadata of its weights.
+pub const ARCHITECTURE: &str = "deepfinder-unet";
+
+/// Version of [`ARCHITECTURE`] that this crate writes.
+pub const ARCHITECTURE_VERSION: u32 = 1;
+
+/// Sides of the network's input are multiples of this: it pools twice by 2.
+pub const SIDE_MULTIPLE: usize = 4;
+
+/// How far the network looks: see [`ReceptiveField`].
+pub const RECEPTIVE_FIELD: ReceptiveField = ReceptiveField {
+    before: 31,
+    after: 34,
+};
+
+/// Input voxels that an output voxel depends on, on each axis: those from `before` in front of it to
+/// `after` behind it. The sides differ because a 2-wide kernel and pooling look ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceptiveField {
+    /// Voxels before.
+    pub before: usize,
+    /// Voxels after.
+    pub after: usize,
+}
+
+/// A convolution of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// What its tensors' names begin with; `.weight` and `.bias` follow.
+    pub name: &'static str,
+    /// Side of the cubic kernel.
+    pub kernel: usize,
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+}
+
+impl Layer {
+    /// Shape of the weight, `[O, C, kd, kh, kw]`.
+    pub(crate) fn weight_shape(&self) -> [usize; 5] {
+        [self.outputs, self.inputs, self.kernel, self.kernel, self.kernel]
+    }
+
+    /// Names and shapes of the layer's tensors: weight, bias.
+    pub(crate) fn tensors(&self) -> [(String, Shape); 2] {
+        [
+            (format!("{}.weight", self.name), (&self.weight_shape()).into()),
+            (format!("{}.bias", self.name), self.outputs.into()),
+        ]
+    }
+}
+
+/// The layers that do not depend on the classes, in the order in which they run: name, kernel, inputs, outputs.
+const TRUNK: [(&str, usize, usize, usize); 14] = [
+    ("full.encode.0", 3, 1, 32),
+    ("full.encode.1", 3, 32, 32),
+    ("half.encode.0", 3, 32, 48),
+    ("half.encode.1", 3, 48, 48),
+    ("quarter.0", 3, 48, 64),
+    ("quarter.1", 3, 64, 64),
+    ("quarter.2", 3, 64, 64),
+    ("quarter.3", 3, 64, 64),
+    ("half.upsample", 2, 64, 64),
+    ("half.decode.0", 3, 64 + 48, 48),
+    ("half.decode.1", 3, 48, 48),
+    ("full.upsample", 2, 48, 48),
+    ("full.decode.0", 3, 48 + 32, 32),
+    ("full.decode.1", 3, 32, 32),
+];
+
+/// Convolutions of the network.
+pub(crate) const LAYERS: usize = TRUNK.len() + 1;
+
+/// Name of the last layer.
+pub(crate) const HEAD: &str = "head";
+
+/// Every convolution, in the order in which they run, for that many scores (background among them).
+pub(crate) fn layers(scores: usize) -> impl Iterator<Item = Layer> {
+    TRUNK
+        .into_iter()
+        .chain([(HEAD, 1, 32, scores)])
+        .map(|(name, kernel, inputs, outputs)| Layer {
+            name,
+            kernel,
+            inputs,
+            outputs,
+        })
+}

@@ -1,0 +1,135 @@
+use std::sync::LazyLock;
+
+use deepfinder_net::{Metadata, NetError, Weights};
+use hdf5_pure::FileBuilder;
+use proptest::prelude::*;
+
+use crate::{message, same, weights};
+
+/// The network's convolutions in the order in which they run.
+const ORDER: [&str; 15] = [
+    "full.encode.0",
+    "full.encode.1",
+    "half.encode.0",
+    "half.encode.1",
+    "quarter.0",
+    "quarter.1",
+    "quarter.2",
+    "quarter.3",
+    "half.upsample",
+    "half.decode.0",
+    "half.decode.1",
+    "full.upsample",
+    "full.decode.0",
+    "full.decode.1",
+    "head",
+];
+
+/// The bytes that Keras would write for these weights, its layers numbered from `first`.
+fn keras_file(weights: &Weights, first: usize, layers: &[&str]) -> Vec<u8> {
+    let mut file = FileBuilder::new();
+    let mut model = file.create_group("model_weights");
+    for (i, layer) in layers.iter().enumerate() {
+        let name = match first + i {
+            0 => "conv3d".to_owned(),
+            n => format!("conv3d_{n}"),
+        };
+        let mut outer = model.create_group(&name);
+        let mut inner = outer.create_group(&name);
+        let kernel = weights.tensors()[&format!("{layer}.weight")]
+            .permute((2, 3, 4, 1, 0))
+            .unwrap();
+        let bias = &weights.tensors()[&format!("{layer}.bias")];
+        for (what, tensor) in [("kernel:0", &kernel), ("bias:0", bias)] {
+            let shape: Vec<u64> = tensor.dims().iter().map(|side| *side as u64).collect();
+            inner
+                .create_dataset(what)
+                .with_f32_data(&tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+                .with_shape(&shape);
+        }
+        outer.add_group(inner.finish());
+        model.add_group(outer.finish());
+    }
+    file.add_group(model.finish());
+    file.finish().unwrap()
+}
+
+static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| keras_file(&weights(3, 2), 0, &ORDER));
+
+#[test]
+fn a_model_reads_wherever_its_numbering_starts() {
+    let written = weights(5, 8);
+    for first in [0, 1, 7, 93] {
+        let read =
+            Weights::from_keras(keras_file(&written, first, &ORDER), written.metadata().clone()).unwrap();
+        assert!(same(&written, &read), "numbered from {first}");
+    }
+}
+
+#[test]
+fn the_kind_of_a_file_is_seen() {
+    let read = Weights::from_bytes(FILE.clone()).unwrap();
+    assert_eq!((read.scores(), read.metadata().classes.len()), (3, 0));
+}
+
+#[test]
+fn the_wrong_number_of_classes_is_named() {
+    let error = Weights::from_keras(FILE.clone(), Metadata::for_classes(["a", "b", "c"])).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            NetError::Classes {
+                expected: 4,
+                found: 3
+            }
+        ),
+        "{error}"
+    );
+    assert!(message(&error).contains("head"));
+}
+
+#[test]
+fn other_models_are_refused() {
+    let net = weights(3, 1);
+    let error = Weights::from_keras(keras_file(&net, 1, &ORDER[..14]), Metadata::default()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            NetError::LayerCount {
+                expected: 15,
+                found: 14
+            }
+        ),
+        "{error}"
+    );
+    let mut swapped = ORDER;
+    swapped.swap(3, 4);
+    let error = Weights::from_keras(keras_file(&net, 1, &swapped), Metadata::default()).unwrap_err();
+    let text = message(&error);
+    assert!(matches!(error, NetError::Shape { .. }), "{text}");
+    assert!(
+        text.contains("conv3d_4") && text.contains("half.encode.1") && text.contains("[3, 3, 3, 48, 48]"),
+        "{text}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn truncated_files_are_errors(length in 0.0..1.0f64) {
+        let length = (FILE.len() as f64 * length) as usize;
+        prop_assert!(Weights::from_keras(FILE[..length].to_vec(), Metadata::default()).is_err());
+    }
+
+    /// Most of the file is numbers; its first and last kilobytes hold the structure.
+    #[test]
+    fn damaged_files_never_panic(at in 0..8192usize, from_end in any::<bool>(), byte in any::<u8>()) {
+        let mut bytes = FILE.clone();
+        let at = if from_end { bytes.len() - 1 - at } else { at };
+        bytes[at] = byte;
+        if let Ok(weights) = Weights::from_keras(bytes, Metadata::default()) {
+            prop_assert_eq!(weights.scores(), 3);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+use candle_core::{DType, Device, Tensor};
+use deepfinder_net::{NetError, RECEPTIVE_FIELD, UNet, Weights};
+
+use rand::{RngExt, SeedableRng};
+
+use crate::weights;
+
+#[test]
+fn only_fitting_inputs_run() {
+    let net = UNet::new(&weights(3, 1), &Device::Cpu).unwrap();
+    let run = |shape: &[usize]| net.forward(&Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap());
+    assert_eq!(run(&[2, 1, 4, 8, 4]).unwrap().dims(), [2, 3, 4, 8, 4]);
+    for bad in [
+        &[1, 1, 4, 4, 6][..],
+        &[1, 2, 4, 4, 4],
+        &[1, 4, 4, 4],
+        &[1, 1, 0, 4, 4],
+    ] {
+        assert!(matches!(run(bad), Err(NetError::Input { .. })), "{bad:?}");
+    }
+}
+
+#[test]
+fn variables_are_what_the_network_sees() {
+    let weights = weights(2, 1);
+    let (net, variables) = UNet::trainable(&weights, &Device::Cpu).unwrap();
+    assert_eq!(variables.len(), weights.tensors().len());
+    let input = Tensor::ones((1, 1, 4, 4, 4), DType::F32, &Device::Cpu).unwrap();
+    let before = net.forward(&input).unwrap();
+    let gradients = before.sqr().unwrap().mean_all().unwrap().backward().unwrap();
+    for (name, variable) in &variables {
+        assert!(gradients.get(variable).is_some(), "no gradient for {name}");
+        variable.set(&variable.zeros_like().unwrap()).unwrap();
+    }
+    let largest = |logits: &Tensor| {
+        logits
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap()
+    };
+    assert!(largest(&before) > 0.0);
+    assert_eq!(largest(&net.forward(&input).unwrap()), 0.0);
+    // The weights they were made from are untouched.
+    let fresh = UNet::new(&weights, &Device::Cpu)
+        .unwrap()
+        .forward(&input)
+        .unwrap();
+    assert_eq!(largest(&(fresh - before).unwrap()), 0.0);
+}
+
+/// With positive weights and no bias, an impulse lights up exactly the voxels that look at it: the response of a
+/// network that looks at most `before` and `after` voxels reaches `after` before the impulse and `before` after it.
+#[test]
+fn the_receptive_field_is_as_stated() {
+    let weights = weights(2, 4);
+    let positive: Vec<_> = weights
+        .tensors()
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.abs().unwrap()))
+        .collect();
+    let weights = Weights::from_tensors(positive, weights.metadata().clone()).unwrap();
+    let net = UNet::new(&weights, &Device::Cpu).unwrap();
+    for axis in 0..3 {
+        let mut reach = (0, 0);
+        for impulse in 40..44 {
+            let mut shape = [1, 1, 4, 4, 4];
+            shape[2 + axis] = 84;
+            let mut voxels = vec![0.0_f32; 84 * 16];
+            voxels[impulse * [16, 4, 1][axis]] = 1.0;
+            let response = net
+                .forward(&Tensor::from_vec(voxels, &shape, &Device::Cpu).unwrap())
+                .unwrap();
+            let others: Vec<usize> = (0..5).filter(|dim| *dim != 2 + axis).collect();
+            let profile = response.sum(others).unwrap().to_vec1::<f32>().unwrap();
+            let lit: Vec<usize> = (0..84).filter(|i| profile[*i] > 0.0).collect();
+            reach = (
+                reach.0.max(impulse - lit[0]),
+                reach.1.max(lit[lit.len() - 1] - impulse),
+            );
+        }
+        assert_eq!(
+            reach,
+            (RECEPTIVE_FIELD.after, RECEPTIVE_FIELD.before),
+            "axis {axis}"
+        );
+    }
+}
+
+/// Pieces of any size give what the whole gives, to the last bit.
+#[test]
+fn a_sweep_is_a_pass_over_the_whole() {
+    let net = UNet::new(&weights(3, 6), &Device::Cpu).unwrap();
+    for depth in [4, 8, 48, 72] {
+        let input = noise(depth as u64, &[1, 1, depth, 8, 12]);
+        let expected = bits(&net.forward(&input).unwrap());
+        for chunk in [4, 8, 20, 72] {
+            let mut sweep = net.sweep();
+            let mut found = Vec::new();
+            for z in (0..depth).step_by(chunk) {
+                let planes = chunk.min(depth - z);
+                let piece = input.narrow(2, z, planes).unwrap();
+                found.extend(sweep.push(&piece, z + planes == depth).unwrap());
+            }
+            let found = bits(&Tensor::cat(&found, 2).unwrap());
+            assert_eq!(found, expected, "depth {depth} in pieces of {chunk}");
+            assert!(
+                sweep.push(&input, true).is_err(),
+                "a sweep that is over takes nothing"
+            );
+        }
+    }
+}
+
+fn noise(seed: u64, shape: &[usize]) -> Tensor {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let voxels: Vec<f32> = (0..shape.iter().product())
+        .map(|_| rng.random_range(-2.0..2.0))
+        .collect();
+    Tensor::from_vec(voxels, shape, &Device::Cpu).unwrap()
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
