@@ -1,0 +1,235 @@
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use ::mrc::{Header, Reader};
+use deepfinder_core::Region;
+use ndarray::Array3;
+
+use super::header::{HEADER_BYTES, Layout, bytes_needed, promise};
+use crate::volume::element::{Decoded, NoLabel};
+use crate::volume::{ElementType, Source, VolumeFile, VolumeFormat, VolumeInfo};
+use crate::{IoError, Result};
+
+const FORMAT: &str = "MRC";
+
+/// Place of NSYMBT, the length of the extended header.
+const NSYMBT: std::ops::Range<usize> = 92..96;
+
+pub(in crate::volume) fn open(path: &Path) -> Result<VolumeFile> {
+    let file = File::open(path).map_err(IoError::file("read", path))?;
+    let length = file.metadata().map_err(IoError::file("read", path))?.len();
+    let mut start = Vec::new();
+    let read = (&file).take(HEADER_BYTES as u64).read_to_end(&mut start);
+    read.map_err(IoError::file("read", path))?;
+
+    let (reader, warnings) = if start.starts_with(b"\x1f\x8b") {
+        unpack(path, |file| Box::new(flate2::read::MultiGzDecoder::new(file)))?
+    } else if start.starts_with(b"BZh") {
+        unpack(path, |file| Box::new(bzip2::read::MultiBzDecoder::new(file)))?
+    } else {
+        // Checked before the crate sees the file: where its memory map is too short it falls back to a buffer
+        // of the size the header promises.
+        check_length(path, &start, length)?;
+        Reader::open_permissive(path).map_err(IoError::format(path, FORMAT))?
+    };
+
+    let header = reader.header();
+    let layout = Layout::new(path, header)?;
+    // What the crate says about the sign of bytes and about axes is said in our words by the layout.
+    let mut warnings: Vec<String> = warnings
+        .into_iter()
+        .filter(|warning| {
+            !["Mode 0", "Axis mapping", "Sampling", "Volume stack"]
+                .iter()
+                .any(|w| warning.contains(w))
+        })
+        .map(|warning| format!("MRC header: {warning}"))
+        .collect();
+    warnings.extend(layout.warnings.iter().cloned());
+    let expected = bytes_needed(path, header)?;
+    if u128::from(length) > expected && !start.starts_with(b"\x1f\x8b") && !start.starts_with(b"BZh") {
+        warnings.push(format!(
+            "{} bytes more than the header promises: they are not read",
+            u128::from(length) - expected
+        ));
+    }
+    let info = VolumeInfo {
+        format: VolumeFormat::Mrc,
+        shape: layout.shape(),
+        element_type: layout.element,
+        voxel_size: layout.voxel_size,
+        origin_angstrom: header.origin,
+        warnings,
+    };
+    Ok(VolumeFile {
+        path: path.to_owned(),
+        info,
+        voxels: Box::new(Mrc { reader, layout }),
+    })
+}
+
+struct Mrc {
+    reader: Reader,
+    layout: Layout,
+}
+
+impl Source for Mrc {
+    fn window<T: Decoded>(&self, path: &Path, region: Region) -> Result<Array3<T>> {
+        if region.voxels() == 0 {
+            return Ok(Array3::default(region.shape));
+        }
+        let axes = self.layout.axes;
+        let offset = axes.map(|axis| region.start[2 - axis]);
+        let [columns, rows, sections] = axes.map(|axis| region.shape[2 - axis]);
+        let bytes = self
+            .reader
+            .read_block_bytes_cow(offset, [columns, rows, sections])
+            .map_err(IoError::format(path, FORMAT))?;
+        let voxels = decode(&bytes, self.layout.element, self.layout.is_big_endian).map_err(
+            |NoLabel { index, value }| {
+                let place = [
+                    offset[0] + index % columns,
+                    offset[1] + index / columns % rows,
+                    offset[2] + index / columns / rows,
+                ];
+                let mut at = [0; 3];
+                for (axis, place) in axes.into_iter().zip(place) {
+                    at[2 - axis] = place;
+                }
+                IoError::NoLabel {
+                    path: path.to_owned(),
+                    at,
+                    value,
+                }
+            },
+        )?;
+        let block = Array3::from_shape_vec((sections, rows, columns), voxels)
+            .map_err(IoError::format(path, FORMAT))?;
+        if axes == [0, 1, 2] {
+            return Ok(block);
+        }
+        // Axis k of the result is z, y, x; axis j of the block is what sections, rows, columns run along.
+        let mut order = [0; 3];
+        for (j, axis) in axes.into_iter().rev().enumerate() {
+            order[2 - axis] = j;
+        }
+        Ok(block.permuted_axes(order).as_standard_layout().into_owned())
+    }
+}
+
+/// Voxels from bytes as they stand in the file.
+///
+/// The crate's own conversion reads 16-bit voxels through a cast pointer, which an extended header of odd length
+/// misaligns, and has no integers of its own for unsigned bytes; so bytes come from the crate and values from here.
+fn decode<T: Decoded>(bytes: &[u8], element: ElementType, is_big_endian: bool) -> Result<Vec<T>, NoLabel> {
+    macro_rules! words {
+        ($ty:ty, $width:literal) => {{
+            let (words, _) = bytes.as_chunks::<$width>();
+            if is_big_endian {
+                T::collect(words.iter().map(|&word| f32::from(<$ty>::from_be_bytes(word))))
+            } else {
+                T::collect(words.iter().map(|&word| f32::from(<$ty>::from_le_bytes(word))))
+            }
+        }};
+    }
+    match element {
+        ElementType::U8 => T::collect(bytes.iter().map(|&byte| f32::from(byte))),
+        ElementType::I16 => words!(i16, 2),
+        ElementType::U16 => words!(u16, 2),
+        ElementType::F16 => words!(half::f16, 2),
+        ElementType::F32 => words!(f32, 4),
+        // The layout gives no other.
+        _ => T::collect(bytes.iter().map(|&byte| f32::from(byte.cast_signed()))),
+    }
+}
+
+fn check_length(path: &Path, start: &[u8], length: u64) -> Result<()> {
+    let header = decode_header(path, start, length)?;
+    let needed = bytes_needed(path, &header)?;
+    if u128::from(length) < needed {
+        return Err(truncated(path, promise(&header), needed, length));
+    }
+    Ok(())
+}
+
+fn decode_header(path: &Path, start: &[u8], length: u64) -> Result<Header> {
+    let Some((fixed, _)) = start.split_first_chunk::<HEADER_BYTES>() else {
+        let promised = "an MRC file begins with a header".to_owned();
+        return Err(truncated(path, promised, HEADER_BYTES as u128, length));
+    };
+    Ok(Header::decode_from_bytes_with_info(fixed).0)
+}
+
+fn truncated(path: &Path, promised: String, needed: u128, found: u64) -> IoError {
+    IoError::Truncated {
+        path: path.to_owned(),
+        promised,
+        needed,
+        found,
+    }
+}
+
+/// Unpacks a compressed file, no further than its header says and only as memory fills with real bytes.
+fn unpack(path: &Path, decoder: fn(File) -> Box<dyn Read>) -> Result<(Reader, Vec<String>)> {
+    let file = File::open(path).map_err(IoError::file("read", path))?;
+    let damaged = IoError::format(path, "compressed MRC");
+    let mut decoder = decoder(file);
+    let mut bytes = Vec::new();
+    let mut take = |limit: u64, bytes: &mut Vec<u8>| decoder.by_ref().take(limit).read_to_end(bytes);
+    take(HEADER_BYTES as u64, &mut bytes).map_err(&damaged)?;
+    let header = decode_header(path, &bytes, bytes.len() as u64)?;
+    if header.nsymbt < 0 {
+        // The crate would take it for an extended header of nearly 2^64 bytes.
+        bytes[NSYMBT].fill(0);
+    }
+    let needed = bytes_needed(path, &header)?;
+    let rest = u64::try_from(needed - HEADER_BYTES as u128).unwrap_or(u64::MAX);
+    take(rest, &mut bytes).map_err(&damaged)?;
+    if (bytes.len() as u128) < needed {
+        return Err(truncated(path, promise(&header), needed, bytes.len() as u64));
+    }
+    Reader::from_bytes_permissive(bytes).map_err(IoError::format(path, FORMAT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Odd lengths of every mode, both ways round: where SIMD tails go wrong.
+    #[test]
+    fn every_length_of_every_mode_is_decoded() {
+        for n in 0..70_i16 {
+            let values: Vec<i16> = (0..n).map(|i| i * 37 % 120).collect();
+            let expected: Vec<f32> = values.iter().map(|&v| f32::from(v)).collect();
+            let check = |element, little: Vec<u8>, width: usize| {
+                let big: Vec<u8> = little
+                    .chunks(width)
+                    .flat_map(|word| word.iter().rev().copied())
+                    .collect();
+                assert_eq!(
+                    decode::<f32>(&little, element, false).unwrap(),
+                    expected,
+                    "{element}"
+                );
+                assert_eq!(decode::<f32>(&big, element, true).unwrap(), expected, "{element}");
+                let labels: Vec<u8> = values.iter().map(|&v| v as u8).collect();
+                assert_eq!(decode::<u8>(&little, element, false).unwrap(), labels);
+            };
+            let bytes =
+                |put: &dyn Fn(i16) -> Vec<u8>| values.iter().flat_map(|&v| put(v)).collect::<Vec<u8>>();
+            check(ElementType::I8, bytes(&|v| vec![v as u8]), 1);
+            check(ElementType::U8, bytes(&|v| vec![v as u8]), 1);
+            check(ElementType::I16, bytes(&|v| v.to_le_bytes().into()), 2);
+            check(ElementType::U16, bytes(&|v| v.to_le_bytes().into()), 2);
+            check(
+                ElementType::F16,
+                bytes(&|v| half::f16::from_f32(v.into()).to_le_bytes().into()),
+                2,
+            );
+            check(ElementType::F32, bytes(&|v| f32::from(v).to_le_bytes().into()), 4);
+        }
+        assert_eq!(decode::<f32>(&[0xff], ElementType::I8, false).unwrap(), [-1.0]);
+        assert_eq!(decode::<f32>(&[0xff], ElementType::U8, false).unwrap(), [255.0]);
+    }
+}
