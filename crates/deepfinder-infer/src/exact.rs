@@ -1,0 +1,126 @@
+use deepfinder_core::{Progress, Region};
+use deepfinder_net::UNet;
+
+use crate::Result;
+use crate::input::Input;
+use crate::output::{Block, Output};
+use crate::tiling::{Stretch, Tiling, stretches};
+
+/// What a plan did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Work {
+    /// Tiles or patches.
+    pub tiles: usize,
+    /// Voxels that went through the network.
+    pub computed_voxels: u64,
+}
+
+/// Runs the network over tiles whose margins cover what it looks at.
+pub(crate) fn run(
+    net: &UNet,
+    input: &Input<'_>,
+    tiling: Tiling,
+    output: &mut Output<'_, '_>,
+    progress: &dyn Progress,
+) -> Result<Work> {
+    let [depth, height, width] = input.shape();
+    let [core_z, core_y, core_x] = tiling.core;
+    let (rows, columns) = (stretches(height, core_y), stretches(width, core_x));
+    let classes = output.score_maps();
+    let mut work = Work::default();
+    progress.begin("segmenting", (depth * height * width) as u64, "voxels");
+    for z in stretches(depth, core_z) {
+        // One tile spans the planes: they can be written as they come.
+        if let ([y], [x]) = (&rows[..], &columns[..]) {
+            let tile = Tile {
+                z,
+                y: *y,
+                x: *x,
+                chunk: tiling.chunk,
+                with_scores: classes.is_some(),
+            };
+            tile.run(net, input, progress, |_, block| output.write_block(&block))?;
+            tile.count(&mut work);
+            continue;
+        }
+        let mut slab = Block::zeros([z.core_length, height, width], classes);
+        for &y in &rows {
+            for &x in &columns {
+                let tile = Tile {
+                    z,
+                    y,
+                    x,
+                    chunk: tiling.chunk,
+                    with_scores: classes.is_some(),
+                };
+                tile.run(net, input, progress, |first, block| {
+                    slab.insert([first, y.core, x.core], &block);
+                    Ok(())
+                })?;
+                tile.count(&mut work);
+            }
+        }
+        output.write_block(&slab)?;
+    }
+    progress.end();
+    Ok(work)
+}
+
+struct Tile {
+    z: Stretch,
+    y: Stretch,
+    x: Stretch,
+    chunk: usize,
+    with_scores: bool,
+}
+
+impl Tile {
+    /// Sweeps over the tile along z and gives the planes of its core in order, each with its place in the core.
+    fn run(
+        &self,
+        net: &UNet,
+        input: &Input<'_>,
+        progress: &dyn Progress,
+        mut take: impl FnMut(usize, Block) -> Result<()>,
+    ) -> Result<()> {
+        let Self { z, y, x, .. } = self;
+        let window_end = z.window + z.window_length;
+        let core = z.core..z.core + z.core_length;
+        let mut sweep = net.sweep();
+        let mut decided = z.window;
+        for first in (z.window..window_end).step_by(self.chunk) {
+            progress.check()?;
+            let planes = self.chunk.min(window_end - first);
+            let voxels = input.read(
+                [first, y.window, x.window].map(|voxel| voxel as isize),
+                [planes, y.window_length, x.window_length],
+                net.device(),
+            )?;
+            let last = first + planes == window_end;
+            let Some(logits) = sweep.push(&voxels, last)? else {
+                continue;
+            };
+            let fresh = decided..decided + logits.dim(2)?;
+            decided = fresh.end;
+            // What of these planes belongs to the core.
+            let part = core.start.max(fresh.start)..core.end.min(fresh.end);
+            if part.is_empty() {
+                continue;
+            }
+            let region = Region::new(
+                [part.start - fresh.start, y.core - y.window, x.core - x.window],
+                [part.len(), y.core_length, x.core_length],
+            );
+            let block = Block::of_logits(&logits, region, self.with_scores)?;
+            take(part.start - core.start, block)?;
+            progress.advance(region.voxels() as u64);
+        }
+        Ok(())
+    }
+
+    fn count(&self, work: &mut Work) {
+        work.tiles += 1;
+        let voxels = self.z.window_length * self.y.window_length * self.x.window_length;
+        work.computed_voxels += voxels as u64;
+    }
+}

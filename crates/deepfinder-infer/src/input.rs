@@ -1,0 +1,75 @@
+use candle_core::{Device, Tensor};
+use deepfinder_core::{Moments, Progress, Region, VolumeReader};
+use ndarray::{Array3, s};
+
+use crate::{InferError, Result};
+
+/// A tomogram as the network sees it: at mean 0 and standard deviation 1, with zeros all around.
+pub(crate) struct Input<'a> {
+    tomogram: &'a dyn VolumeReader<f32>,
+    /// Moments of the whole tomogram.
+    pub moments: Moments,
+}
+
+impl<'a> Input<'a> {
+    /// # Errors
+    /// Where the tomogram is empty, constant or holds voxels that are no numbers.
+    pub(crate) fn new(tomogram: &'a dyn VolumeReader<f32>, progress: &dyn Progress) -> Result<Self> {
+        let shape = tomogram.shape();
+        if shape.contains(&0) {
+            return Err(InferError::Empty { shape });
+        }
+        progress.check()?;
+        let moments = Moments::of_volume(tomogram)?;
+        progress.check()?;
+        if moments.non_finite > 0 {
+            return Err(InferError::NonFinite {
+                non_finite: moments.non_finite,
+                voxels: moments.count + moments.non_finite,
+            });
+        }
+        if moments.is_constant() {
+            return Err(InferError::Constant { value: moments.mean });
+        }
+        Ok(Self { tomogram, moments })
+    }
+
+    /// Size of the tomogram, `(z, y, x)`.
+    pub(crate) fn shape(&self) -> [usize; 3] {
+        self.tomogram.shape()
+    }
+
+    /// The voxels of a box as `[1, 1, D, H, W]`. Its first voxel `start` may lie before the tomogram, and its end
+    /// behind it: there it is 0.
+    pub(crate) fn read(&self, start: [isize; 3], shape: [usize; 3], device: &Device) -> Result<Tensor> {
+        let whole = self.shape();
+        // The part of each axis that lies inside: from, to, and where it goes in the box.
+        let inside: [_; 3] = std::array::from_fn(|axis| {
+            let first = start[axis].max(0);
+            let end = (start[axis] + shape[axis] as isize)
+                .min(whole[axis] as isize)
+                .max(first);
+            (
+                first as usize,
+                (end - first) as usize,
+                (first - start[axis]) as usize,
+            )
+        });
+        let mut voxels = Array3::<f32>::zeros(shape);
+        let read = Region::new(
+            inside.map(|(first, ..)| first),
+            inside.map(|(_, length, _)| length),
+        );
+        if read.voxels() > 0 {
+            let [z, y, x] = inside.map(|(_, length, offset)| offset..offset + length);
+            let (mean, deviation) = (self.moments.mean, self.moments.standard_deviation());
+            let found = self.tomogram.read_window(read)?;
+            ndarray::Zip::from(voxels.slice_mut(s![z, y, x]))
+                .and(&found)
+                .for_each(|to, &from| *to = ((f64::from(from) - mean) / deviation) as f32);
+        }
+        let [d, h, w] = shape;
+        let (voxels, _) = voxels.into_raw_vec_and_offset();
+        Ok(Tensor::from_vec(voxels, (1, 1, d, h, w), device)?)
+    }
+}

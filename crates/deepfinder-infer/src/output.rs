@@ -1,0 +1,113 @@
+use candle_conv3d::{argmax_channels, softmax_channels};
+use candle_core::Tensor;
+use deepfinder_core::{Label, Region, VolumeWriter};
+use ndarray::{Array3, Array4, ArrayView4, Axis, s};
+
+use crate::Result;
+
+/// Labels of a box of voxels and, where they are wanted, its scores `[class, z, y, x]`.
+pub(crate) struct Block {
+    pub labels: Array3<Label>,
+    pub scores: Option<Array4<f32>>,
+}
+
+impl Block {
+    pub(crate) fn zeros(shape: [usize; 3], classes: Option<usize>) -> Self {
+        let [d, h, w] = shape;
+        Self {
+            labels: Array3::zeros(shape),
+            scores: classes.map(|classes| Array4::zeros((classes, d, h, w))),
+        }
+    }
+
+    /// The labels and scores of a part of the network's output, `[1, classes, D, H, W]`.
+    ///
+    /// Labels are taken from the scores, not from the logits, so that both say the same where scores tie.
+    pub(crate) fn of_logits(logits: &Tensor, part: Region, with_scores: bool) -> Result<Self> {
+        let mut logits = logits.clone();
+        for axis in 0..3 {
+            logits = logits.narrow(2 + axis, part.start[axis], part.shape[axis])?;
+        }
+        let scores = softmax_channels(&logits)?;
+        let labels = argmax_channels(&scores)?.flatten_all()?.to_vec1::<Label>()?;
+        let [d, h, w] = part.shape;
+        let scores = if with_scores {
+            let classes = scores.dim(1)?;
+            let scores = scores.flatten_all()?.to_vec1::<f32>()?;
+            Some(Array4::from_shape_vec((classes, d, h, w), scores)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            labels: Array3::from_shape_vec(part.shape, labels)?,
+            scores,
+        })
+    }
+
+    /// Puts a smaller block into this one.
+    pub(crate) fn insert(&mut self, at: [usize; 3], block: &Block) {
+        let shape = block.labels.dim().into();
+        let [z, y, x] = ranges(&Region::new(at, shape));
+        self.labels
+            .slice_mut(s![z.clone(), y.clone(), x.clone()])
+            .assign(&block.labels);
+        if let (Some(to), Some(from)) = (&mut self.scores, &block.scores) {
+            to.slice_mut(s![.., z, y, x]).assign(from);
+        }
+    }
+}
+
+/// The half-open ranges of a box's axes.
+pub(crate) fn ranges(region: &Region) -> [std::ops::Range<usize>; 3] {
+    let end = region.end();
+    std::array::from_fn(|axis| region.start[axis]..end[axis])
+}
+
+/// Where planes go, from z = 0 upwards.
+pub(crate) struct Output<'a, 'b> {
+    labels: &'a mut dyn VolumeWriter<Label>,
+    scores: &'a mut [&'b mut dyn VolumeWriter<f32>],
+    /// Voxels written, by label.
+    pub voxels_per_label: Vec<u64>,
+}
+
+impl<'a, 'b> Output<'a, 'b> {
+    pub(crate) fn new(
+        labels: &'a mut dyn VolumeWriter<Label>,
+        scores: &'a mut [&'b mut dyn VolumeWriter<f32>],
+        classes: usize,
+    ) -> Self {
+        Self {
+            labels,
+            scores,
+            voxels_per_label: vec![0; classes],
+        }
+    }
+
+    /// Whether scores are wanted, and how many per voxel.
+    pub(crate) fn score_maps(&self) -> Option<usize> {
+        (!self.scores.is_empty()).then_some(self.scores.len())
+    }
+
+    /// Writes whole planes.
+    pub(crate) fn write(
+        &mut self,
+        labels: &Array3<Label>,
+        scores: Option<ArrayView4<'_, f32>>,
+    ) -> Result<()> {
+        for &label in labels {
+            self.voxels_per_label[usize::from(label)] += 1;
+        }
+        self.labels.write_slab(labels.view())?;
+        if let Some(scores) = scores {
+            for (writer, map) in self.scores.iter_mut().zip(scores.axis_iter(Axis(0))) {
+                writer.write_slab(map)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write_block(&mut self, block: &Block) -> Result<()> {
+        self.write(&block.labels, block.scores.as_ref().map(|scores| scores.view()))
+    }
+}

@@ -1,0 +1,85 @@
+use std::time::Instant;
+
+use deepfinder_core::{Label, Moments, Progress, VolumeReader, VolumeWriter};
+use deepfinder_net::UNet;
+
+use crate::input::Input;
+use crate::output::Output;
+use crate::tiling::Demand;
+use crate::{InferError, Plan, Result, SegmentParams, exact, reference};
+
+/// What a segmentation found and took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SegmentReport {
+    /// Tiles of the exact plan, or patches of the reference plan.
+    pub tiles: usize,
+    /// Voxels of the tomogram.
+    pub voxels: u64,
+    /// Voxels that went through the network: those of the tomogram, and the margins.
+    pub computed_voxels: u64,
+    /// Time it took, in seconds.
+    pub seconds: f64,
+    /// Moments of the tomogram before it was normalised.
+    pub moments: Moments,
+    /// Voxels of each label, background first.
+    pub voxels_per_label: Vec<u64>,
+}
+
+/// Labels every voxel of a tomogram, and writes the network's scores where they are wanted.
+///
+/// The tomogram is brought to mean 0 and (population) standard deviation 1 as a whole, then cut by the plan and read
+/// window by window. `labels` and `scores` (none, or one writer per class with background first) get whole planes from
+/// z = 0 upwards. A label is the class of the highest score, of equal ones the lowest.
+///
+/// Memory: [`SegmentParams::workspace_bytes`] for the network. Where one tile does not span y and x, planes wait for
+/// the tiles beside them in as much again; the reference plan keeps the scores of as many planes as a patch is deep.
+///
+/// # Errors
+/// Where the tomogram is empty, constant or holds NaN or infinite voxels; where the plan's tile or patch does not fit;
+/// where reading, writing or computing fails; where `progress` cancels.
+pub fn segment(
+    net: &UNet,
+    tomogram: &dyn VolumeReader<f32>,
+    params: &SegmentParams,
+    labels: &mut dyn VolumeWriter<Label>,
+    scores: &mut [&mut dyn VolumeWriter<f32>],
+    progress: &dyn Progress,
+) -> Result<SegmentReport> {
+    let begun = Instant::now();
+    params.check()?;
+    let classes = net.classes();
+    if !scores.is_empty() && scores.len() != classes {
+        return Err(InferError::ScoreMaps {
+            expected: classes,
+            found: scores.len(),
+        });
+    }
+    let bytes_per_voxel = 1 + size_of::<f32>() * scores.len();
+    let mut output = Output::new(labels, scores, classes);
+    let input = Input::new(tomogram, progress)?;
+    let shape = input.shape();
+    let work = match params.plan {
+        Plan::Exact { tile } => {
+            let demand = Demand {
+                shape,
+                bytes: params.workspace_bytes,
+                bytes_per_voxel,
+                classes,
+            };
+            let tiling = match tile {
+                Some(core) => demand.with_chunk(core),
+                None => demand.tiling(),
+            };
+            exact::run(net, &input, tiling, &mut output, progress)?
+        }
+        Plan::Reference { patch } => reference::run(net, &input, patch, &mut output, progress)?,
+    };
+    Ok(SegmentReport {
+        tiles: work.tiles,
+        voxels: shape.iter().map(|side| *side as u64).product(),
+        computed_voxels: work.computed_voxels,
+        seconds: begun.elapsed().as_secs_f64(),
+        moments: input.moments,
+        voxels_per_label: output.voxels_per_label,
+    })
+}

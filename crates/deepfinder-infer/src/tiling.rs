@@ -1,0 +1,215 @@
+use deepfinder_net::{RECEPTIVE_FIELD, SIDE_MULTIPLE};
+
+/// Voxels of margin before and after a tile's core: as far as the network looks, on the grid of its pooling.
+const MARGIN: [usize; 2] = [
+    RECEPTIVE_FIELD.before.next_multiple_of(SIDE_MULTIPLE),
+    RECEPTIVE_FIELD.after.next_multiple_of(SIDE_MULTIPLE),
+];
+
+/// A stretch of one axis: what a tile adds to the result, and what it must read for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    /// First voxel of the core.
+    pub core: usize,
+    /// Voxels of the core that lie in the tomogram.
+    pub core_length: usize,
+    /// First voxel to read, a multiple of 4.
+    pub window: usize,
+    /// Voxels to read, a multiple of 4; where the tomogram is padded at its end, past that.
+    pub window_length: usize,
+}
+
+/// Cuts an axis into cores of at most `core` voxels (a multiple of 4). Windows end at the border of the padded
+/// tomogram: there, and nowhere else, the network shall see its own zero padding.
+pub(crate) fn stretches(length: usize, core: usize) -> Vec<Stretch> {
+    let padded = length.next_multiple_of(SIDE_MULTIPLE);
+    (0..length)
+        .step_by(core)
+        .map(|first| {
+            let end = (first + core).min(padded);
+            let window = first.saturating_sub(MARGIN[0]);
+            Stretch {
+                core: first,
+                core_length: end.min(length) - first,
+                window,
+                window_length: (end + MARGIN[1]).min(padded) - window,
+            }
+        })
+        .collect()
+}
+
+/// How the exact plan cuts a tomogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tiling {
+    /// Core of a tile, `(z, y, x)`.
+    pub core: [usize; 3],
+    /// Planes that go through the network at once.
+    pub chunk: usize,
+}
+
+/// What may need how much memory, and what is to be kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Demand {
+    /// Shape of the tomogram, `(z, y, x)`.
+    pub shape: [usize; 3],
+    /// Bytes for the network, and as many for planes that wait to be written.
+    pub bytes: usize,
+    /// Bytes per voxel of the result: labels, and scores where they are wanted.
+    pub bytes_per_voxel: usize,
+    /// Scores per voxel.
+    pub classes: usize,
+}
+
+impl Demand {
+    /// The tiling that computes the fewest voxels in the margins and fits; else the one that needs least memory.
+    pub(crate) fn tiling(&self) -> Tiling {
+        let [depth, height, width] = self.shape;
+        let mut best: Option<(f64, Tiling)> = None;
+        for y in cores(height) {
+            for x in cores(width) {
+                let z = self.core_depth(y, x);
+                let tiling = self.with_chunk([z, y, x]);
+                let fits = self.workspace(tiling) <= self.bytes as f64;
+                let computed: f64 = [(depth, z), (height, y), (width, x)]
+                    .map(|(length, core)| {
+                        let windows = stretches(length, core).into_iter().map(|s| s.window_length);
+                        windows.sum::<usize>() as f64
+                    })
+                    .iter()
+                    .product();
+                // Thin chunks cost some: each layer joins them with the planes that it kept.
+                let cost = computed * (1.0 + 1.0 / tiling.chunk as f64);
+                let rank = if fits { cost } else { 1e30 * self.workspace(tiling) };
+                if best.is_none_or(|(least, _)| rank < least) {
+                    best = Some((rank, tiling));
+                }
+            }
+        }
+        best.map_or(
+            Tiling {
+                core: [SIDE_MULTIPLE; 3],
+                chunk: SIDE_MULTIPLE,
+            },
+            |(_, tiling)| tiling,
+        )
+    }
+
+    /// A tile of that core, with the thickest chunks that fit.
+    pub(crate) fn with_chunk(&self, core: [usize; 3]) -> Tiling {
+        let depth = longest_window(self.shape[0], core[0]);
+        let fits = |chunk: &usize| self.workspace(Tiling { core, chunk: *chunk }) <= self.bytes as f64;
+        let chunk = [depth, 32, 16, 8]
+            .into_iter()
+            .filter(|chunk| *chunk <= depth)
+            .find(fits)
+            .unwrap_or(SIDE_MULTIPLE);
+        Tiling { core, chunk }
+    }
+
+    /// Planes of a tile. Where one tile spans y and x, planes are written as they come and it may be as deep as
+    /// the tomogram; else they wait for the tiles beside them.
+    fn core_depth(&self, y: usize, x: usize) -> usize {
+        let [depth, height, width] = self.shape;
+        let whole = depth.next_multiple_of(SIDE_MULTIPLE);
+        if y >= height && x >= width {
+            return whole;
+        }
+        let planes = self.bytes / (self.bytes_per_voxel * height * width);
+        (planes / SIDE_MULTIPLE * SIDE_MULTIPLE).clamp(SIDE_MULTIPLE, whole)
+    }
+
+    /// Bytes that the network needs for a tile, nearly: the widest layers of a chunk, and the planes that the skip
+    /// of the first level keeps until the decoder has caught up.
+    fn workspace(&self, tiling: Tiling) -> f64 {
+        let [z, y, x] = tiling.core;
+        let [depth, height, width] = self.shape;
+        let column = longest_window(height, y) * longest_window(width, x);
+        let whole = tiling.chunk >= longest_window(depth, z);
+        let kept_planes = if whole { 0 } else { MARGIN[1] + 12 };
+        let channels = 4 * (32 * kept_planes + tiling.chunk * (32 + 48 + 32 + 2 * self.classes + 16));
+        (column * channels) as f64
+    }
+}
+
+fn longest_window(length: usize, core: usize) -> usize {
+    stretches(length, core)
+        .into_iter()
+        .map(|stretch| stretch.window_length)
+        .max()
+        .unwrap_or(0)
+}
+
+/// The sensible cores of an axis: for each number of tiles, the smallest that needs no more.
+fn cores(length: usize) -> Vec<usize> {
+    let blocks = length.div_ceil(SIDE_MULTIPLE);
+    let mut cores: Vec<usize> = (1..=blocks)
+        .map(|tiles| blocks.div_ceil(tiles) * SIDE_MULTIPLE)
+        .collect();
+    cores.dedup();
+    cores
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn margins_cover_what_the_network_looks_at() {
+        assert!(MARGIN[0] >= RECEPTIVE_FIELD.before && MARGIN[1] >= RECEPTIVE_FIELD.after);
+    }
+
+    proptest! {
+        #[test]
+        fn cores_make_the_axis_and_windows_reach_far_enough(length in 1..400usize, blocks in 1..60usize) {
+            let padded = length.next_multiple_of(4);
+            let mut next = 0;
+            for s in stretches(length, blocks * 4) {
+                prop_assert_eq!(s.core, next);
+                next += s.core_length;
+                prop_assert!(s.window % 4 == 0 && s.window_length % 4 == 0);
+                prop_assert!(s.window == 0 || s.core - s.window >= RECEPTIVE_FIELD.before);
+                let end = s.window + s.window_length;
+                prop_assert!(end == padded || end - next >= RECEPTIVE_FIELD.after);
+            }
+            prop_assert_eq!(next, length);
+        }
+
+        #[test]
+        fn chosen_tilings_fit_where_any_does(
+            shape in [1..300usize, 1..700usize, 1..700usize],
+            mebibytes in 100..4000usize,
+        ) {
+            let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_voxel: 53, classes: 13 };
+            let tiling = demand.tiling();
+            prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(4));
+            let smallest = Tiling { core: [4; 3], chunk: 4 };
+            if demand.workspace(smallest) <= demand.bytes as f64 {
+                prop_assert!(demand.workspace(tiling) <= demand.bytes as f64);
+            }
+        }
+    }
+
+    #[test]
+    fn what_fits_is_not_cut() {
+        let demand = |shape| Demand {
+            shape,
+            bytes: 1 << 30,
+            bytes_per_voxel: 1,
+            classes: 13,
+        };
+        let tiling = demand([96, 112, 128]).tiling();
+        assert!(tiling.core == [96, 112, 128], "{tiling:?}");
+        // A tomogram of the usual size: margins cost less than the tomogram itself.
+        let shape = [200, 512, 512];
+        let tiling = demand(shape).tiling();
+        let computed: usize = (0..3)
+            .map(|axis| {
+                let windows = stretches(shape[axis], tiling.core[axis]).into_iter();
+                windows.map(|s| s.window_length).sum::<usize>()
+            })
+            .product();
+        assert!(computed < 2 * 200 * 512 * 512, "{tiling:?} computes {computed}");
+    }
+}
