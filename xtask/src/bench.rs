@@ -8,36 +8,33 @@ use anyhow::{Context, Result, bail};
 use crate::metadata::{Metadata, cargo};
 
 /// `(crate, example)`: programs that print a table of their own.
-const EXAMPLES: &[(&str, &str)] = &[("candle-conv3d", "throughput")];
+const EXAMPLES: &[(&str, &str)] = &[
+    ("candle-conv3d", "throughput"),
+    ("deepfinder-train", "training_speed"),
+];
 
-/// Runs every benchmark of the workspace at `root` with `arguments`; their tables go to standard output.
+/// Runs every benchmark of the workspace at `root`; their tables go to standard output.
 ///
 /// # Errors
 /// If one can't be built or fails.
-pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
+pub(crate) fn run(root: &Path) -> Result<()> {
     print_machine();
     for (package, example) in EXAMPLES {
         let selection = ["--release", "--package", package, "--example", example];
         succeed(cargo(root).arg("build").args(selection))?;
         println!("\n== {package}: {example}");
-        succeed(
-            cargo(root)
-                .args(["run", "--quiet"])
-                .args(selection)
-                .arg("--")
-                .args(arguments),
-        )?;
+        succeed(cargo(root).args(["run", "--quiet"]).args(selection))?;
     }
-    bench_program(root, arguments)
+    bench_program(root)
 }
 
 /// `deepfinder bench`, where the program has that command.
-fn bench_program(root: &Path, arguments: &[String]) -> Result<()> {
+fn bench_program(root: &Path) -> Result<()> {
     succeed(cargo(root).args(["build", "--release", "--package", "deepfinder-cli"]))?;
     let program = Metadata::of_manifests(root)?
         .target_directory
         .join("release")
-        .join("deepfinder");
+        .join(format!("deepfinder{}", std::env::consts::EXE_SUFFIX));
     let help = Command::new(&program)
         .args(["bench", "--help"])
         .output()
@@ -46,12 +43,7 @@ fn bench_program(root: &Path, arguments: &[String]) -> Result<()> {
         return Ok(());
     }
     println!("\n== deepfinder bench");
-    succeed(
-        Command::new(&program)
-            .current_dir(root)
-            .arg("bench")
-            .args(arguments),
-    )
+    succeed(Command::new(&program).current_dir(root).arg("bench"))
 }
 
 fn print_machine() {

@@ -45,11 +45,7 @@ enum Command {
     /// Licences and sources of every crate we build on, and what reaches candle through them
     CheckDependencies,
     /// Build in release and print the speed tables
-    Bench {
-        /// Passed on to each benchmark
-        #[arg(last = true)]
-        arguments: Vec<String>,
-    },
+    Bench,
 }
 
 fn main() -> Result<()> {
@@ -62,6 +58,6 @@ fn main() -> Result<()> {
         Command::Validate => validate::run(&root),
         Command::CheckLayers => layers::run(&root),
         Command::CheckDependencies => dependencies::run(&root),
-        Command::Bench { arguments } => bench::run(&root, &arguments),
+        Command::Bench => bench::run(&root),
     }
 }
