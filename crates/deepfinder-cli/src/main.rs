@@ -1,3 +1,68 @@
-//! The `deepfinder` program.
+//! The `deepfinder` program: parses the command line, calls the pipeline, prints what came of it.
 
-fn main() {}
+mod arguments;
+mod commands;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use deepfinder_core::CancelToken;
+use deepfinder_pipeline::PipelineError;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::arguments::Cli;
+
+/// Exit code where the input or the request is at fault.
+const BAD_INPUT: u8 = 2;
+/// Exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.global.verbose);
+    let cancel = CancelToken::default();
+    match set_up(&cli, &cancel).and_then(|()| commands::run(&cli, &cancel)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::error(&error);
+            match error.downcast_ref() {
+                Some(PipelineError::Cancelled) => ExitCode::from(INTERRUPTED),
+                Some(_) => ExitCode::from(BAD_INPUT),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+fn set_up(cli: &Cli, cancel: &CancelToken) -> anyhow::Result<()> {
+    if let Some(threads) = cli.global.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()?;
+    }
+    let token = cancel.clone();
+    // The first Ctrl-C asks the work to end well; the second ends the program.
+    ctrlc::set_handler(move || {
+        if token.is_cancelled() {
+            std::process::exit(INTERRUPTED.into());
+        }
+        token.cancel();
+    })?;
+    Ok(())
+}

@@ -1,1 +1,70 @@
 //! The project file and the use-cases over it: simulate, prepare, train, segment, pick, evaluate.
+//!
+//! Each use-case takes a job and gives a summary; files are checked before long work begins, and what is written
+//! appears under its name only when it is complete. Nothing is printed: progress goes to a
+//! [`Progress`](deepfinder_core::Progress), remarks to `tracing`.
+//!
+//! ```
+//! use deepfinder_core::NoProgress;
+//! use deepfinder_pipeline::{FileSummary, InitJob, file_summary, init_project};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let classes = vec![("ribosome".to_owned(), "120 A".parse()?)];
+//! let (path, _) = init_project(&InitJob { folder: folder.path().to_owned(), classes, ..InitJob::default() })?;
+//! let FileSummary::Project(project) = file_summary(&path, &NoProgress)? else { panic!("it is a project") };
+//! assert_eq!(project.classes[&1], "ribosome");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod canvas;
+mod convert;
+mod curves;
+mod demo;
+mod device;
+mod error;
+mod evaluate;
+mod info;
+mod init;
+mod length;
+mod model;
+mod pick;
+mod project;
+mod reader;
+mod run;
+mod segment;
+mod simulate;
+mod slices;
+mod stamps;
+mod target;
+mod templates;
+mod train;
+
+pub use convert::{ConvertJob, Converted, convert};
+pub use curves::training_curves_svg;
+pub use demo::{DemoJob, DemoSummary, demo};
+pub use device::{DeviceReport, device, devices};
+pub use error::{PipelineError, Result};
+pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
+pub use info::{FileSummary, ParticlesSummary, ProjectSummary, VolumeSummary, WeightsSummary, file_summary};
+pub use init::{InitJob, init_project};
+pub use length::Length;
+pub use model::Model;
+pub use pick::{PickJob, PickMethod, Picked, pick_particles};
+pub use project::{
+    EvaluateSettings, PROJECT_FILE, PROJECT_VERSION, PickSettings, Project, ProjectClass, ProjectTomogram,
+    SegmentSettings, Split, TrainSettings,
+};
+pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
+pub use run::{RunOptions, RunSummary, StageReport, run_project};
+pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
+pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
+pub use slices::SlicesPicture;
+pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
+pub use train::{TrainPlan, epochs_of_run};
+
+// What jobs are made of, so that a front-end needs no other crate than this one and the core.
+pub use deepfinder_eval::{Detection, VoxelReport};
+pub use deepfinder_infer::Plan;
+pub use deepfinder_io::{ParticleFormat, ReadOptions};
+pub use deepfinder_sim::{Noise, SimParams};
+pub use deepfinder_train::{Ended, Start, TrainOutcome, TrainingTomogram};

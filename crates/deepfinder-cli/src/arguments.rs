@@ -1,0 +1,385 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use deepfinder_pipeline::{Length, PickMethod};
+
+/// Find macromolecules in cryo-electron tomograms.
+///
+/// Start with `deepfinder demo`: it simulates a small tomogram, finds its particles and scores them.
+/// Then `deepfinder init` makes a project file of your own tomograms, and `deepfinder run` does the rest.
+#[derive(Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Processor cores to use [default: all]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Where the network runs: auto, cpu, or cuda:0, cuda:1, … for a graphics card
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// Say more of what is done; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Print the result as JSON, for other programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// See it work: simulate a tomogram, segment, pick, score; nothing else is needed
+    Demo(DemoArgs),
+    /// Make a project file (deepfinder.toml) of your tomograms
+    Init(InitArgs),
+    /// Turn annotated particles into a training target (a label map)
+    Target(TargetArgs),
+    /// Train a network on the tomograms of a project
+    Train(TrainArgs),
+    /// Label every voxel of a tomogram
+    Segment(SegmentArgs),
+    /// Turn a label map or score maps into a list of particles
+    Pick(PickArgs),
+    /// Score picks against annotations, or a label map against its target
+    Evaluate(EvaluateArgs),
+    /// Convert volumes and particle lists
+    Convert(ConvertArgs),
+    /// Say what a file holds: tomogram, label map, particle list, weights or project
+    Info(InfoArgs),
+    /// Simulate tomograms with known particles, as a project ready to train
+    Simulate(SimulateArgs),
+    /// Do all stages of a project; what is up to date is skipped
+    Run(RunArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Learn a network first (minutes on two cores) instead of using the one that comes with the program
+    #[arg(long)]
+    pub(crate) train: bool,
+    /// Folder for the results
+    #[arg(long, short, default_value = "deepfinder-demo", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Seed of the simulation (and of training)
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct InitArgs {
+    /// Folder of the new project
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// A tomogram to add; picks beside it with the same name (.xml, .csv) are added too. Repeat for more
+    #[arg(long = "tomogram", short = 't', value_name = "FILE")]
+    pub(crate) tomograms: Vec<PathBuf>,
+    /// A class and its radius, in voxels (ribosome=12) or Å (ribosome=120A). Repeat; labels count from 1
+    #[arg(long = "class", short = 'c', value_name = "NAME=RADIUS", value_parser = named::<Length>)]
+    pub(crate) classes: Vec<(String, Length)>,
+}
+
+#[derive(Args)]
+pub(crate) struct TomogramArgs {
+    /// The particles are bright: multiply the voxels by −1 first
+    #[arg(long)]
+    pub(crate) invert: bool,
+    /// Voxel size in Å, where the file says none or a wrong one
+    #[arg(long, value_name = "A")]
+    pub(crate) voxel_size: Option<f32>,
+}
+
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    /// The annotation list's x is the slowest axis (DeepFinder lists before 2020)
+    #[arg(long)]
+    pub(crate) swap_xz: bool,
+    /// Names of the classes, for lists that name them: NAME=LABEL. Repeat
+    #[arg(long = "class", value_name = "NAME=LABEL", value_parser = named::<u8>)]
+    pub(crate) classes: Vec<(String, u8)>,
+}
+
+#[derive(Args)]
+pub(crate) struct TargetArgs {
+    /// Annotated particles (.xml, .csv, .tsv, .txt)
+    pub(crate) picks: PathBuf,
+    /// The tomogram they belong to: gives the size and voxel size
+    #[arg(long, value_name = "TOMOGRAM")]
+    pub(crate) like: PathBuf,
+    /// Draw a class as spheres, of a radius in voxels (1=12) or Å (1=120A). Repeat
+    #[arg(long, value_name = "CLASS=R", value_parser = named::<Length>)]
+    pub(crate) radius: Vec<(String, Length)>,
+    /// Draw a class as a shape: a cubic binary volume, rotated with each particle. Repeat
+    #[arg(long, value_name = "CLASS=FILE", value_parser = named::<PathBuf>)]
+    pub(crate) mask: Vec<(String, PathBuf)>,
+    /// Draw onto this label map (membranes, say)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initial: Option<PathBuf>,
+    /// Of a list that spans several tomograms, take the particles of this one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tomogram: Option<String>,
+    /// Voxel size in Å, where the tomogram's file says none or a wrong one
+    #[arg(long, value_name = "A")]
+    pub(crate) voxel_size: Option<f32>,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// The target to write
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum RecipeArg {
+    /// What learns fastest: Dice + cross-entropy, warm-up, gradient clipping
+    Default,
+    /// The published schedule: Dice alone, learning rate 1e-4, batch 25 of 56³
+    Paper,
+}
+
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    /// The project file, or its folder
+    pub(crate) project: PathBuf,
+    /// Folder of the run: weights, checkpoints, metrics and curves [default: the project's output/train]
+    #[arg(long, short, value_name = "RUNDIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Go on with the run in that folder, bit by bit as if it had never stopped
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// How to train
+    #[arg(long)]
+    pub(crate) recipe: Option<RecipeArg>,
+    /// Number of epochs
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// Iterations an epoch
+    #[arg(long, value_name = "N")]
+    pub(crate) steps_per_epoch: Option<usize>,
+    /// Patches a batch
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: Option<usize>,
+    /// Side of a patch in voxels, a multiple of 4
+    #[arg(long, value_name = "P")]
+    pub(crate) patch: Option<usize>,
+    /// Learning rate
+    #[arg(long, value_name = "RATE")]
+    pub(crate) learning_rate: Option<f64>,
+    /// How the learning rate goes on after the warm-up: constant or cosine
+    #[arg(long, value_name = "SCHEDULE")]
+    pub(crate) schedule: Option<String>,
+    /// Seed of everything random
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Check project and data and say what would be done, without training
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum PlanArg {
+    /// Overlapping tiles that give the same labels as one pass over the whole tomogram
+    Exact,
+    /// The published program's averaged patches, to reproduce its numbers
+    Reference,
+}
+
+#[derive(Args)]
+pub(crate) struct SegmentArgs {
+    /// The tomogram (.mrc, .rec, .map, .h5, .tif)
+    pub(crate) tomogram: PathBuf,
+    /// The network's weights (.safetensors, or a published .h5)
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) weights: PathBuf,
+    /// The label map to write (.mrc)
+    #[arg(long, short, value_name = "LABELS")]
+    pub(crate) output: PathBuf,
+    /// Write one score map per class into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scores: Option<PathBuf>,
+    /// How the tomogram is cut
+    #[arg(long, default_value = "exact")]
+    pub(crate) plan: PlanArg,
+    /// Side of a tile (exact) or patch (reference), a multiple of 4 [default: chosen, or 160]
+    #[arg(long, value_name = "P")]
+    pub(crate) patch: Option<usize>,
+    #[command(flatten)]
+    pub(crate) tomogram_options: TomogramArgs,
+    /// Go on although the model learned from another voxel size
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct PickArgs {
+    /// A label map; with --method peaks, a folder of score maps
+    pub(crate) labels: PathBuf,
+    /// The list to write (.xml, .csv, .tsv)
+    #[arg(long, short, value_name = "PICKS")]
+    pub(crate) output: PathBuf,
+    /// How voxels become particles
+    #[arg(long, default_value = "mean-shift")]
+    pub(crate) method: PickMethod,
+    /// Radius of a particle in voxels (6) or Å (60A); not needed for components
+    #[arg(long, value_name = "R")]
+    pub(crate) radius: Option<Length>,
+    /// Drop clusters of fewer voxels
+    #[arg(long, default_value_t = 1, value_name = "VOXELS")]
+    pub(crate) min_size: u64,
+    /// Drop clusters of more voxels
+    #[arg(long, value_name = "VOXELS")]
+    pub(crate) max_size: Option<u64>,
+    /// Drop peaks below this score
+    #[arg(long, default_value_t = 0.5, value_name = "SCORE")]
+    pub(crate) min_score: f32,
+    /// Keep only the better of two particles nearer than this, in voxels or Å
+    #[arg(long, value_name = "D")]
+    pub(crate) min_distance: Option<Length>,
+    /// Keep at most so many particles of each class
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// Keep only particles inside this mask
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mask: Option<PathBuf>,
+    /// As the published program: positions are the modes, all classes clustered together
+    #[arg(long)]
+    pub(crate) reference: bool,
+    /// Voxel size in Å, where the file says none or a wrong one
+    #[arg(long, value_name = "A")]
+    pub(crate) voxel_size: Option<f32>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Each annotation matches at most one pick of its class within the radius
+    OneToOne,
+    /// As in the SHREC challenge: a pick hits the annotation it lies in
+    Shrec,
+    /// As in the paper: the pick lies in the particle's bounding box
+    Box,
+    /// As in the CZII challenge: within half the radius, F4
+    Czii,
+}
+
+#[derive(Args)]
+pub(crate) struct EvaluateArgs {
+    /// Annotated particles, or a target label map
+    pub(crate) truth: PathBuf,
+    /// Picks, or a predicted label map
+    pub(crate) picks: PathBuf,
+    /// Distance up to which a pick finds a particle, in voxels (10) or Å (100A)
+    #[arg(long, value_name = "R")]
+    pub(crate) radius: Option<Length>,
+    /// The rule of the match
+    #[arg(long, default_value = "one-to-one")]
+    pub(crate) mode: ModeArg,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// The positions of a .txt list stand as z y x
+    #[arg(long)]
+    pub(crate) zyx: bool,
+    /// Voxel size in Å, where a length is in Å and the lists do not say
+    #[arg(long, value_name = "A")]
+    pub(crate) voxel_size: Option<f32>,
+}
+
+#[derive(Args)]
+pub(crate) struct ConvertArgs {
+    /// A volume or particle list
+    pub(crate) input: PathBuf,
+    /// What to write; the ending says the format
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// The positions of a .txt list stand as z y x
+    #[arg(long)]
+    pub(crate) zyx: bool,
+    #[command(flatten)]
+    pub(crate) tomogram_options: TomogramArgs,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct InfoArgs {
+    /// The file
+    #[arg(required_unless_present = "devices")]
+    pub(crate) file: Option<PathBuf>,
+    /// Say which devices the network can run on
+    #[arg(long)]
+    pub(crate) devices: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SimulateArgs {
+    /// Folder of the new project
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Tomograms to train on; one to validate and one to test are added
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) tomograms: usize,
+    /// Size in voxels, as Z,Y,X
+    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',', num_args = 3)]
+    pub(crate) shape: Option<Vec<usize>>,
+    /// Particles of each class in each tomogram
+    #[arg(long, value_name = "N")]
+    pub(crate) particles: Option<usize>,
+    /// Signal-to-noise ratio (variance of the signal over that of the noise)
+    #[arg(long)]
+    pub(crate) snr: Option<f64>,
+    /// Seed; tomogram i takes seed + i
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// The project file, or its folder
+    #[arg(default_value = ".")]
+    pub(crate) project: PathBuf,
+    /// Do everything anew
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Go on although a model learned from another voxel size
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `NAME=VALUE`.
+fn named<T: std::str::FromStr>(text: &str) -> Result<(String, T), String>
+where
+    T::Err: std::fmt::Display,
+{
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` must have the form NAME=VALUE"))?;
+    Ok((
+        name.to_owned(),
+        value.parse().map_err(|error| format!("{error}"))?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_and_values() {
+        assert_eq!(named::<u8>("ribosome=2").unwrap(), ("ribosome".to_owned(), 2));
+        assert!(named::<u8>("ribosome").is_err() && named::<u8>("ribosome=x").is_err());
+    }
+}

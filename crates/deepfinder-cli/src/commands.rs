@@ -1,0 +1,267 @@
+use anyhow::Result;
+use deepfinder_core::{CancelToken, Class, ClassTable};
+use deepfinder_pipeline::{
+    ConvertJob, DemoJob, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError,
+    Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob, Start,
+    TargetJob, TomogramOptions, TrainPlan, TrainSettings, convert, demo, device, devices, evaluate_files,
+    file_summary, init_project, make_target, pick_particles, run_project, segment_tomogram, simulate_project,
+    voxel_size,
+};
+
+use crate::arguments::{
+    Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, ListArgs, ModeArg, PickArgs,
+    PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
+};
+use crate::progress::Bars;
+use crate::report::Printer;
+
+/// Patch of the reference plan where none is given: what the published program takes.
+const REFERENCE_PATCH: usize = 160;
+
+/// Does what the command line says and prints what came of it.
+pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
+    let context = Context {
+        device: &cli.global.device,
+        bars: Bars::new(cancel.clone()),
+        printer: Printer {
+            json: cli.global.json,
+        },
+    };
+    match &cli.command {
+        Command::Demo(args) => context.demo(args),
+        Command::Init(args) => context.init(args),
+        Command::Target(args) => context.target(args),
+        Command::Train(args) => context.train(args),
+        Command::Segment(args) => context.segment(args),
+        Command::Pick(args) => context.pick(args),
+        Command::Evaluate(args) => context.evaluate(args),
+        Command::Convert(args) => context.convert(args),
+        Command::Info(args) => context.info(args),
+        Command::Simulate(args) => context.simulate(args),
+        Command::Run(args) => context.run(args),
+    }
+}
+
+struct Context<'a> {
+    device: &'a str,
+    bars: Bars,
+    printer: Printer,
+}
+
+impl Context<'_> {
+    fn demo(&self, args: &DemoArgs) -> Result<()> {
+        let job = DemoJob {
+            folder: args.out.clone(),
+            train: args.train,
+            seed: args.seed,
+        };
+        let summary = demo(&job, &device(self.device)?, &self.bars)?;
+        self.printer.demo(&summary)
+    }
+
+    fn init(&self, args: &InitArgs) -> Result<()> {
+        let job = InitJob {
+            folder: args.folder.clone(),
+            tomograms: args.tomograms.clone(),
+            classes: args.classes.clone(),
+        };
+        let (path, project) = init_project(&job)?;
+        self.printer.init(&path, &project)
+    }
+
+    fn target(&self, args: &TargetArgs) -> Result<()> {
+        let spheres = args
+            .radius
+            .iter()
+            .map(|(class, radius)| (class.clone(), ShapeSource::Sphere(*radius)));
+        let masks = args
+            .mask
+            .iter()
+            .map(|(class, mask)| (class.clone(), ShapeSource::Mask(mask.clone())));
+        let job = TargetJob {
+            picks: args.picks.clone(),
+            read: read_options(&args.list, false)?,
+            like: args.like.clone(),
+            voxel_size: voxel_size(args.voxel_size)?,
+            tomogram: args.tomogram.clone(),
+            shapes: spheres.chain(masks).collect(),
+            initial: args.initial.clone(),
+            output: args.output.clone(),
+        };
+        self.printer.target(&make_target(&job, &self.bars)?)
+    }
+
+    fn train(&self, args: &TrainArgs) -> Result<()> {
+        // Training runs on the processor: a device that is not there must still be refused.
+        device(self.device)?;
+        let project = Project::read(&args.project)?;
+        let settings = TrainSettings {
+            recipe: args.recipe.map(|recipe| match recipe {
+                RecipeArg::Default => "default".to_owned(),
+                RecipeArg::Paper => "paper".to_owned(),
+            }),
+            epochs: args.epochs,
+            steps_per_epoch: args.steps_per_epoch,
+            batch: args.batch,
+            patch: args.patch,
+            learning_rate: args.learning_rate,
+            schedule: args.schedule.clone(),
+            seed: args.seed,
+            ..TrainSettings::default()
+        };
+        let run = args
+            .output
+            .clone()
+            .unwrap_or_else(|| project.output_path("train"));
+        let plan = TrainPlan::of_project(&project, &run, &settings)?;
+        if args.dry_run {
+            return self.printer.train_plan(&plan);
+        }
+        let outcome = plan.execute(if args.resume { Start::Resume } else { Start::Fresh }, &self.bars)?;
+        self.printer.trained(&run, &outcome)
+    }
+
+    fn segment(&self, args: &SegmentArgs) -> Result<()> {
+        let plan = match (args.plan, args.patch) {
+            (PlanArg::Exact, patch) => Plan::Exact {
+                tile: patch.map(|side| [side; 3]),
+            },
+            (PlanArg::Reference, patch) => Plan::Reference {
+                patch: patch.unwrap_or(REFERENCE_PATCH),
+            },
+        };
+        let job = SegmentJob {
+            tomogram: args.tomogram.clone(),
+            options: tomogram_options(&args.tomogram_options)?,
+            labels: args.output.clone(),
+            scores: args.scores.clone(),
+            plan,
+            force: args.force,
+        };
+        let model = Model::read(&args.weights)?;
+        self.printer.segmented(&segment_tomogram(
+            &job,
+            &model,
+            &device(self.device)?,
+            &self.bars,
+        )?)
+    }
+
+    fn pick(&self, args: &PickArgs) -> Result<()> {
+        let job = PickJob {
+            method: args.method,
+            radius: args.radius,
+            min_size: args.min_size,
+            max_size: args.max_size,
+            min_score: args.min_score,
+            min_distance: args.min_distance,
+            top: args.top,
+            mask: args.mask.clone(),
+            reference: args.reference,
+            voxel_size: voxel_size(args.voxel_size)?,
+            ..PickJob::new(&args.labels, &args.output)
+        };
+        self.printer
+            .picked(&args.output, &pick_particles(&job, &self.bars)?)
+    }
+
+    fn evaluate(&self, args: &EvaluateArgs) -> Result<()> {
+        let job = EvaluateJob {
+            mode: match args.mode {
+                ModeArg::OneToOne => MatchMode::OneToOne,
+                ModeArg::Shrec => MatchMode::Shrec,
+                ModeArg::Box => MatchMode::Box,
+                ModeArg::Czii => MatchMode::Czii,
+            },
+            radius: args.radius,
+            classes: class_table(&args.list)?,
+            voxel_size: voxel_size(args.voxel_size)?,
+        };
+        let evaluation = evaluate_files(
+            &args.truth,
+            &args.picks,
+            &read_options(&args.list, args.zyx)?,
+            &job,
+        )?;
+        self.printer.evaluated(&evaluation)
+    }
+
+    fn convert(&self, args: &ConvertArgs) -> Result<()> {
+        let job = ConvertJob {
+            input: args.input.clone(),
+            output: args.output.clone(),
+            read: read_options(&args.list, args.zyx)?,
+            options: tomogram_options(&args.tomogram_options)?,
+            dry_run: args.dry_run,
+        };
+        self.printer.converted(&job, &convert(&job)?)
+    }
+
+    fn info(&self, args: &InfoArgs) -> Result<()> {
+        if args.devices {
+            return self.printer.devices(&devices());
+        }
+        let Some(file) = &args.file else { return Ok(()) };
+        self.printer.file(file, &file_summary(file, &self.bars)?)
+    }
+
+    fn simulate(&self, args: &SimulateArgs) -> Result<()> {
+        let mut params = SimParams::demo(args.seed);
+        if let Some(&[depth, height, width]) = args.shape.as_deref() {
+            params.shape = [depth, height, width];
+        }
+        params.particles_per_class = args.particles.unwrap_or(params.particles_per_class);
+        if let Some(snr) = args.snr {
+            params.noise = deepfinder_pipeline::Noise::Filtered { snr };
+        }
+        let job = SimulateJob {
+            folder: args.output.clone(),
+            training: args.tomograms,
+            validation: 1,
+            params,
+            training_seed: args.seed.wrapping_add(1),
+        };
+        self.printer.simulated(&simulate_project(&job, &self.bars)?)
+    }
+
+    fn run(&self, args: &RunArgs) -> Result<()> {
+        let project = Project::read(&args.project)?;
+        let options = RunOptions {
+            fresh: args.fresh,
+            dry_run: args.dry_run,
+            force: args.force,
+        };
+        let summary = run_project(&project, options, &device(self.device)?, &self.bars)?;
+        self.printer.run(&summary, args.dry_run)
+    }
+}
+
+fn tomogram_options(args: &TomogramArgs) -> Result<TomogramOptions, PipelineError> {
+    Ok(TomogramOptions {
+        invert: args.invert,
+        voxel_size: voxel_size(args.voxel_size)?,
+    })
+}
+
+fn read_options(args: &ListArgs, zyx: bool) -> Result<ReadOptions> {
+    Ok(ReadOptions {
+        format: zyx.then_some(ParticleFormat::ShrecTextZyx),
+        swap_xz: args.swap_xz,
+        classes: class_table(args)?,
+    })
+}
+
+fn class_table(args: &ListArgs) -> Result<ClassTable> {
+    let classes = args.classes.iter().map(|(name, label)| Class {
+        label: *label,
+        name: name.clone(),
+        radius_voxels: None,
+    });
+    let classes = classes.collect();
+    ClassTable::new(classes).map_err(|error| {
+        PipelineError::Input {
+            what: format!("--class: {error}"),
+        }
+        .into()
+    })
+}

@@ -1,0 +1,433 @@
+//! Everything that is printed.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this module is the program's voice"
+)]
+
+use std::path::Path;
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use deepfinder_core::ClassTable;
+use deepfinder_pipeline::{
+    ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation, FileSummary, Picked,
+    Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan,
+    TrainingTomogram, VoxelReport,
+};
+use serde_json::{Value, json};
+
+/// Prints results: for people, or as JSON.
+pub(crate) struct Printer {
+    pub(crate) json: bool,
+}
+
+/// Says what went wrong, with its causes.
+pub(crate) fn error(error: &anyhow::Error) {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Many errors quote their cause already.
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    eprintln!("error: {said}");
+}
+
+impl Printer {
+    /// Prints one or the other.
+    fn print(&self, json: &Value, text: impl FnOnce() -> String) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(json)?);
+        } else {
+            println!("{}", text().trim_end());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn demo(&self, summary: &DemoSummary) -> Result<()> {
+        self.print(&serde_json::to_value(summary)?, || {
+            let files = [
+                ("tomogram", &summary.tomogram),
+                ("label map", &summary.labels),
+                ("picks", &summary.picks),
+                ("picture", &summary.picture),
+                ("project", &summary.project),
+            ];
+            let files: String = files
+                .map(|(what, path)| format!("  {what:<10} {}\n", path.display()))
+                .concat();
+            format!("{}\n{files}", evaluation(&summary.evaluation))
+        })
+    }
+
+    pub(crate) fn init(&self, path: &Path, project: &Project) -> Result<()> {
+        let json = json!({ "project": path, "tomograms": project.tomograms.len(), "classes": project.classes.len() });
+        self.print(&json, || {
+            let mut table = table(["tomogram", "split", "picks"]);
+            for tomogram in &project.tomograms {
+                let picks = tomogram.picks.as_ref().map_or("none".to_owned(), |picks| picks.display().to_string());
+                table.add_row([tomogram.name.clone(), format!("{:?}", tomogram.split).to_lowercase(), picks]);
+            }
+            let rows = if project.tomograms.is_empty() { String::new() } else { format!("{table}\n\n") };
+            format!(
+                "{rows}wrote {}\nlook at it (classes, radii, what each tomogram is for), then: deepfinder run {}",
+                path.display(),
+                path.parent().unwrap_or(Path::new(".")).display()
+            )
+        })
+    }
+
+    pub(crate) fn target(&self, summary: &TargetSummary) -> Result<()> {
+        self.print(&serde_json::to_value(summary)?, || {
+            let mut table = table(["label", "voxels"]);
+            for (label, voxels) in &summary.voxels_by_label {
+                table.add_row([label.to_string(), voxels.to_string()]);
+            }
+            let outside = match summary.outside.len() {
+                0 => String::new(),
+                n => format!("; {n} lie outside the tomogram and were left out"),
+            };
+            format!(
+                "{table}\n\ndrew {} particles{outside}\nwrote {}",
+                summary.particles,
+                summary.output.display()
+            )
+        })
+    }
+
+    pub(crate) fn train_plan(&self, plan: &TrainPlan) -> Result<()> {
+        let list = |tomograms: &[_]| -> Vec<String> { tomograms.iter().map(describe).collect() };
+        let (training, validation) = (list(&plan.training), list(&plan.validation));
+        let json = json!({
+            "run": plan.run, "training": training, "validation": validation, "params": serde_json::to_value(&plan.params)?,
+        });
+        self.print(&json, || {
+            let params = &plan.params;
+            format!(
+                "would train into {}\n  on        {}\n  judged by {}\n  {} epochs of {} iterations, each of {} patches of {}³ voxels, learning rate {}",
+                plan.run.display(),
+                training.join(", "),
+                if validation.is_empty() { "the training patches (no tomogram is split = \"validate\")".to_owned() } else { validation.join(", ") },
+                params.epochs, params.steps_per_epoch, params.batch, params.patch, params.learning_rate,
+            )
+        })
+    }
+
+    pub(crate) fn trained(&self, run: &Path, outcome: &TrainOutcome) -> Result<()> {
+        let weights = run.join("best.safetensors");
+        let rate = outcome.times.megavoxels_per_second();
+        let ended = match outcome.ended {
+            Ended::Completed => "completed",
+            Ended::NoImprovement => "no improvement",
+            Ended::Cancelled => "cancelled",
+        };
+        let json = json!({
+            "run": run, "ended": ended, "epochs": outcome.epochs, "iterations": outcome.steps,
+            "best_epoch": outcome.best.map(|best| best.epoch), "best_mean_f1": outcome.best.map(|best| best.mean_f1),
+            "mvoxels_per_second": rate, "weights": weights,
+        });
+        self.print(&json, || {
+            let best = outcome.best.map_or(String::new(), |best| {
+                format!(
+                    "\nbest after epoch {}: mean F1 of the classes {:.3} (voxels)\nweights {}",
+                    best.epoch,
+                    best.mean_f1,
+                    weights.display()
+                )
+            });
+            let resume = match outcome.ended {
+                Ended::Cancelled => "\nstopped; go on with the same command and --resume",
+                Ended::NoImprovement => "\nended early: the validation no longer improved",
+                Ended::Completed => "",
+            };
+            format!(
+                "{} epochs, {} iterations, {rate:.2} Mvoxel/s{best}{resume}\ncurves {}",
+                outcome.epochs,
+                outcome.steps,
+                run.join("curves.svg").display()
+            )
+        })
+    }
+
+    pub(crate) fn segmented(&self, summary: &SegmentSummary) -> Result<()> {
+        self.print(&serde_json::to_value(summary)?, || {
+            let mut table = table(["class", "voxels"]);
+            for (class, voxels) in &summary.voxels_by_class {
+                table.add_row([class.clone(), voxels.to_string()]);
+            }
+            let [depth, height, width] = summary.shape;
+            format!(
+                "{table}\n\n{depth} × {height} × {width} voxels (z, y, x) in {:.1} s, {:.2} Mvoxel/s ({:.2} computed for each)\nwrote {}",
+                summary.seconds, summary.mvoxels_per_second, summary.computed_per_voxel, summary.labels.display()
+            )
+        })
+    }
+
+    pub(crate) fn picked(&self, output: &Path, picked: &Picked) -> Result<()> {
+        let counts = picked.particles.count_by_label();
+        let json = json!({
+            "picks": output, "particles": picked.particles.len(), "found": picked.found,
+            "by_label": counts.iter().map(|(label, n)| (label.to_string(), *n)).collect::<std::collections::BTreeMap<_, _>>(),
+            "seconds": picked.seconds,
+        });
+        self.print(&json, || {
+            let mut table = table(["label", "particles"]);
+            for (label, n) in &counts {
+                table.add_row([label.to_string(), n.to_string()]);
+            }
+            let dropped = match picked.found - picked.particles.len() {
+                0 => String::new(),
+                n => format!(" ({n} more were dropped)"),
+            };
+            format!(
+                "{table}\n\n{} particles{dropped} in {:.2} s\nwrote {}",
+                picked.particles.len(),
+                picked.seconds,
+                output.display()
+            )
+        })
+    }
+
+    pub(crate) fn evaluated(&self, found: &Evaluation) -> Result<()> {
+        self.print(&serde_json::to_value(found)?, || evaluation(found))
+    }
+
+    pub(crate) fn converted(&self, job: &ConvertJob, converted: &Converted) -> Result<()> {
+        let json = serde_json::to_value(converted)?;
+        self.print(&json, || {
+            let what = match converted {
+                Converted::Volume {
+                    shape_zyx: [z, y, x],
+                    voxel_size_angstrom,
+                } => {
+                    let size = voxel_size_angstrom
+                        .map_or("unknown voxel size".to_owned(), |size| format!("{size} Å"));
+                    format!("a volume of {z} × {y} × {x} voxels (z, y, x), {size}")
+                }
+                Converted::Particles { particles, first } => {
+                    let mut table = table(["label", "x", "y", "z"]);
+                    for (label, position) in first {
+                        table.add_row(
+                            std::iter::once(label.to_string()).chain(position.map(|p| format!("{p:.3}"))),
+                        );
+                    }
+                    format!(
+                        "{table}\n\n{particles} particles; positions in voxels, the first voxel's centre is 0"
+                    )
+                }
+            };
+            let verb = if job.dry_run { "would write" } else { "wrote" };
+            format!("{what}\n{verb} {}", job.output.display())
+        })
+    }
+
+    pub(crate) fn devices(&self, devices: &[DeviceReport]) -> Result<()> {
+        self.print(&serde_json::to_value(devices)?, || {
+            let mut table = table(["device", "usable", ""]);
+            for device in devices {
+                let usable = if device.usable { "yes" } else { "no" };
+                table.add_row([&device.name, usable, &device.what]);
+            }
+            table.to_string()
+        })
+    }
+
+    pub(crate) fn file(&self, path: &Path, summary: &FileSummary) -> Result<()> {
+        let mut json = serde_json::to_value(summary)?;
+        if let Value::Object(fields) = &mut json {
+            fields.insert("file".to_owned(), json!(path));
+        }
+        self.print(&json, || {
+            let mut table = Table::new();
+            table.load_style(NOTHING);
+            fields(&mut table, "", &json);
+            table.to_string()
+        })
+    }
+
+    pub(crate) fn simulated(&self, summary: &SimulateSummary) -> Result<()> {
+        self.print(&serde_json::to_value(summary)?, || {
+            let mut table = table(["tomogram", "split", "particles"]);
+            for tomogram in &summary.tomograms {
+                let split = format!("{:?}", tomogram.split).to_lowercase();
+                table.add_row([tomogram.name.clone(), split, tomogram.particles.to_string()]);
+            }
+            let folder = summary.project.parent().unwrap_or(Path::new("."));
+            format!(
+                "{table}\n\nwrote {}\nnext: deepfinder run {}",
+                summary.project.display(),
+                folder.display()
+            )
+        })
+    }
+
+    pub(crate) fn run(&self, summary: &RunSummary, dry_run: bool) -> Result<()> {
+        self.print(&serde_json::to_value(summary)?, || {
+            let mut table = table(["stage", "of", "", "product"]);
+            for stage in &summary.stages {
+                let state = match (stage.skipped, dry_run) {
+                    (true, _) => "up to date",
+                    (false, true) => "to do",
+                    (false, false) => "done",
+                };
+                table.add_row([
+                    stage.stage,
+                    &stage.subject,
+                    state,
+                    &stage.product.display().to_string(),
+                ]);
+            }
+            let scores = summary
+                .evaluation
+                .as_ref()
+                .map_or(String::new(), |found| format!("\n\n{}", evaluation(found)));
+            format!("{table}{scores}")
+        })
+    }
+}
+
+/// A table for a terminal: words to the left, and to the right what comes after the first column.
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    table
+}
+
+/// The scores of picks or of a label map.
+fn evaluation(found: &Evaluation) -> String {
+    match found {
+        Evaluation::Particles { classes, report } => detection(classes, &report.pooled),
+        Evaluation::Voxels { classes, report } => voxels(classes, report),
+    }
+}
+
+fn detection(classes: &ClassTable, found: &Detection) -> String {
+    let mut table = table([
+        "class",
+        "particles",
+        "picks",
+        "found",
+        "precision",
+        "recall",
+        "F1",
+        "distance (voxels)",
+    ]);
+    let number = |value: f64| format!("{value:.3}");
+    let distance = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+    for row in &found.classes {
+        let scores = &row.scores;
+        table.add_row([
+            classes.name_of(row.label),
+            row.truth.to_string(),
+            row.picks.to_string(),
+            scores.true_positives.to_string(),
+            number(scores.precision),
+            number(scores.recall),
+            number(scores.f1),
+            distance(scores.mean_distance_voxels),
+        ]);
+    }
+    let (mean, all) = (&found.macro_average, &found.localisation);
+    table.add_row([
+        "mean of classes",
+        "",
+        "",
+        "",
+        &number(mean.precision),
+        &number(mean.recall),
+        &number(mean.f1),
+        "",
+    ]);
+    let truth = all.true_positives + all.false_negatives;
+    table.add_row([
+        "any class".to_owned(),
+        truth.to_string(),
+        (all.true_positives + all.false_positives).to_string(),
+        all.true_positives.to_string(),
+        number(all.precision),
+        number(all.recall),
+        number(all.f1),
+        distance(all.mean_distance_voxels),
+    ]);
+    right_align(&mut table);
+    table.to_string()
+}
+
+fn voxels(classes: &ClassTable, found: &VoxelReport) -> String {
+    let mut table = table(["class", "Dice", "IoU", "precision", "recall"]);
+    for row in &found.classes {
+        let numbers = [row.dice, row.iou, row.precision, row.recall].map(|value| format!("{value:.3}"));
+        table.add_row(std::iter::once(classes.name_of(row.label)).chain(numbers));
+    }
+    table.add_row([
+        "mean of classes",
+        &format!("{:.3}", found.mean_dice),
+        &format!("{:.3}", found.mean_iou),
+    ]);
+    right_align(&mut table);
+    table.to_string()
+}
+
+fn right_align(table: &mut Table) {
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+}
+
+/// The fields of a JSON value as rows: names to the left, values to the right.
+fn fields(table: &mut Table, prefix: &str, value: &Value) {
+    match value {
+        Value::Null => {}
+        Value::Object(object) => {
+            for (name, value) in object {
+                let name = name.replace('_', " ");
+                fields(
+                    table,
+                    &if prefix.is_empty() {
+                        name
+                    } else {
+                        format!("{prefix} {name}")
+                    },
+                    value,
+                );
+            }
+        }
+        Value::Array(values) if values.iter().all(|value| !value.is_object()) => {
+            if !values.is_empty() {
+                let joined: Vec<_> = values.iter().map(plain).collect();
+                table.add_row([prefix.to_owned(), joined.join(", ")]);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| fields(table, prefix, value)),
+        value => {
+            table.add_row([prefix.to_owned(), plain(value)]);
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => {
+            // Four digits after the point, unless that would leave nothing.
+            let number = number.as_f64().unwrap_or_default();
+            let text = if number.abs() < 1e-3 {
+                format!("{number:.4e}")
+            } else {
+                format!("{number:.4}")
+            };
+            if number == 0.0 {
+                "0".to_owned()
+            } else {
+                text.trim_end_matches('0').trim_end_matches('.').to_owned()
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+fn describe(tomogram: &TrainingTomogram) -> String {
+    format!("{} ({} particles)", tomogram.name, tomogram.particles.len())
+}

@@ -1,0 +1,128 @@
+use std::path::{Path, PathBuf};
+
+use deepfinder_io::{open_volume, write_file_atomically};
+
+use crate::project::PROJECT_FILE;
+use crate::{Length, PipelineError, Project, ProjectClass, ProjectTomogram, Result, Split};
+
+/// A project to make.
+#[derive(Debug, Clone, Default)]
+pub struct InitJob {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its tomograms.
+    pub tomograms: Vec<PathBuf>,
+    /// Names and radii of its classes; labels count from 1.
+    pub classes: Vec<(String, Length)>,
+}
+
+/// Endings of particle lists that are looked for beside a tomogram.
+const LIST_ENDINGS: [&str; 4] = ["xml", "csv", "tsv", "txt"];
+
+/// Where a project file leaves something to the user.
+const HEADER: &str = "\
+# A DeepFinder project. Paths are relative to this file; `deepfinder run` does all stages.
+#
+# Every tomogram has a split: `train` (the network learns from it; needs picks), `validate` (training is judged by it;
+# needs picks), or `test` (it is segmented and picked; scored where there are picks).
+# A class's radius is in voxels (12) or Å (\"120 A\"); `mask = \"file.mrc\"` draws its shape instead of a sphere.
+# More settings, with their defaults: see `deepfinder run --help` and the README.
+
+";
+
+/// Makes a project file; the last tomogram with picks validates, those without are to be segmented.
+///
+/// # Errors
+/// Where there is a project already, or a tomogram cannot be read.
+pub fn init_project(job: &InitJob) -> Result<(PathBuf, Project)> {
+    let path = job.folder.join(PROJECT_FILE);
+    if path.exists() {
+        return Err(PipelineError::input(format!(
+            "{}: there is a project already; edit it, or choose another folder",
+            path.display()
+        )));
+    }
+    std::fs::create_dir_all(&job.folder)
+        .map_err(|source| PipelineError::file(&job.folder, "the folder cannot be made", source))?;
+    let mut project = Project::new(&job.folder);
+    project.classes = classes(&job.classes);
+    for file in &job.tomograms {
+        open_volume(file)?;
+        project.tomograms.push(tomogram(&project, file)?);
+    }
+    let annotated = project
+        .tomograms
+        .iter()
+        .filter(|tomogram| tomogram.picks.is_some())
+        .count();
+    if annotated > 1
+        && let Some(last) = project
+            .tomograms
+            .iter_mut()
+            .rfind(|tomogram| tomogram.picks.is_some())
+    {
+        last.split = Split::Validate;
+    }
+    write_project(&path, &project)?;
+    Ok((path, project))
+}
+
+/// Writes a project file with its explanations.
+pub(crate) fn write_project(path: &Path, project: &Project) -> Result<()> {
+    Ok(write_file_atomically(
+        path,
+        format!("{HEADER}{}", project.to_toml()?).as_bytes(),
+    )?)
+}
+
+/// The classes given, or one to be edited.
+fn classes(given: &[(String, Length)]) -> Vec<ProjectClass> {
+    let example = [("particle".to_owned(), Length::Angstrom(100.0))];
+    let given = if given.is_empty() { &example } else { given };
+    let classes = (1..).zip(given);
+    classes
+        .map(|(label, (name, radius))| ProjectClass {
+            label,
+            name: name.clone(),
+            radius: *radius,
+            mask: None,
+        })
+        .collect()
+}
+
+fn tomogram(project: &Project, file: &Path) -> Result<ProjectTomogram> {
+    let absolute =
+        std::path::absolute(file).map_err(|source| PipelineError::file(file, "no such path", source))?;
+    let folder = std::path::absolute(&project.folder)
+        .map_err(|source| PipelineError::file(&project.folder, "no such path", source))?;
+    let relative = |path: &Path| path.strip_prefix(&folder).unwrap_or(path).to_owned();
+    let stem = file
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let taken = |name: &str| project.tomograms.iter().any(|tomogram| tomogram.name == name);
+    let name = std::iter::once(stem.clone())
+        .chain((2..=u32::MAX).map(|i| format!("{stem}_{i}")))
+        .find(|name| !taken(name))
+        .unwrap_or_default();
+    let picks = LIST_ENDINGS
+        .iter()
+        .map(|ending| absolute.with_extension(ending))
+        .find(|path| path.is_file());
+    Ok(ProjectTomogram {
+        name,
+        file: relative(&absolute),
+        split: if picks.is_some() {
+            Split::Train
+        } else {
+            Split::Test
+        },
+        picks: picks.as_deref().map(relative),
+        target: None,
+        initial: None,
+        swap_xz: false,
+        invert: false,
+        voxel_size: None,
+    })
+}

@@ -1,0 +1,411 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use deepfinder_core::{Label, Progress, VoxelSize};
+use deepfinder_infer::Plan;
+use deepfinder_io::{open_volume, write_file_atomically};
+use deepfinder_train::{Ended, RunFolder, Start};
+use serde::Serialize;
+
+use crate::evaluate::{EvaluateJob, EvaluatedPair, Evaluation, evaluate_lists};
+use crate::slices::SlicesPicture;
+use crate::stamps::{Stamp, Stamps};
+use crate::train::{annotated_particles, read_options, target_path, tomogram_options};
+use crate::{
+    Length, Model, PickJob, PickMethod, PipelineError, Project, ProjectTomogram, Result, SegmentJob,
+    ShapeSource, Split, TargetJob, TrainPlan, TrainSettings, make_target, open_label_map, open_tomogram,
+    pick_particles, segment_tomogram,
+};
+
+/// How to run a project.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// Do everything anew.
+    pub fresh: bool,
+    /// Do nothing, only say what would be done.
+    pub dry_run: bool,
+    /// Go on although a model learned from another voxel size.
+    pub force: bool,
+}
+
+/// A stage of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageReport {
+    /// `target`, `train`, `segment`, `pick` or `evaluate`.
+    pub stage: &'static str,
+    /// What it worked on: a tomogram's name, or the project.
+    pub subject: String,
+    /// What it made.
+    pub product: PathBuf,
+    /// Whether it was up to date already.
+    pub skipped: bool,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunSummary {
+    /// Its stages, in order.
+    pub stages: Vec<StageReport>,
+    /// The scores of the test tomograms that have annotations.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Does all stages of a project: targets, training, segmentation, picking, evaluation. What is up to date is skipped;
+/// an interrupted training goes on where it stopped.
+///
+/// # Errors
+/// As the stages. What was done until then stays, and is skipped the next time.
+pub fn run_project(
+    project: &Project,
+    options: RunOptions,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<RunSummary> {
+    let output = project.output_path("");
+    if !options.dry_run {
+        std::fs::create_dir_all(&output)
+            .map_err(|source| PipelineError::file(&output, "the output folder cannot be made", source))?;
+    }
+    let mut run = Run {
+        project,
+        options,
+        stamps: Stamps::read(&output),
+        stages: Vec::new(),
+    };
+    let annotated = [Split::Train, Split::Validate]
+        .into_iter()
+        .flat_map(|split| project.tomograms_for(split));
+    if project.segment.weights.is_none() {
+        for tomogram in annotated.filter(|tomogram| tomogram.target.is_none()) {
+            run.target(tomogram, progress)?;
+        }
+    }
+    let weights = match &project.segment.weights {
+        Some(weights) => project.resolve(weights),
+        None => run.train(progress)?,
+    };
+    let mut evaluated = Vec::new();
+    for tomogram in project.tomograms_for(Split::Test) {
+        let labels = run.segment(tomogram, &weights, device, progress)?;
+        let picks = run.pick(tomogram, &labels, progress)?;
+        if tomogram.picks.is_some() {
+            evaluated.push((tomogram, picks));
+        }
+    }
+    let evaluation = if evaluated.is_empty() || options.dry_run {
+        None
+    } else {
+        Some(run.evaluate(&evaluated)?)
+    };
+    Ok(RunSummary {
+        stages: run.stages,
+        evaluation,
+    })
+}
+
+/// A run under way.
+struct Run<'a> {
+    project: &'a Project,
+    options: RunOptions,
+    stamps: Stamps,
+    stages: Vec<StageReport>,
+}
+
+impl Run<'_> {
+    /// Does a stage unless its product is up to date.
+    fn stage(
+        &mut self,
+        stage: &'static str,
+        subject: &str,
+        product: &Path,
+        stamp: Stamp,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let skipped = !self.options.fresh && self.stamps.is_current(product, &stamp);
+        let report = StageReport {
+            stage,
+            subject: subject.to_owned(),
+            product: product.to_owned(),
+            skipped,
+        };
+        if !skipped && !self.options.dry_run {
+            tracing::info!("{stage}: {subject}");
+            make_folder_of(product)?;
+            work()?;
+            self.stamps.record(product, stamp)?;
+        }
+        self.stages.push(report);
+        Ok(())
+    }
+
+    fn target(&mut self, tomogram: &ProjectTomogram, progress: &dyn Progress) -> Result<()> {
+        let project = self.project;
+        let Some(picks) = &tomogram.picks else {
+            return annotated_particles(project, tomogram).map(|_| ());
+        };
+        let shapes = project.classes.iter().map(|class| {
+            let shape = match &class.mask {
+                Some(mask) => ShapeSource::Mask(project.resolve(mask)),
+                None => ShapeSource::Sphere(class.radius),
+            };
+            (class.label.to_string(), shape)
+        });
+        let job = TargetJob {
+            picks: project.resolve(picks),
+            read: read_options(project, tomogram)?,
+            like: project.resolve(&tomogram.file),
+            voxel_size: tomogram_options(tomogram)?.voxel_size,
+            shapes: shapes.collect(),
+            initial: tomogram.initial.as_ref().map(|path| project.resolve(path)),
+            tomogram: Some(tomogram.name.clone()),
+            output: target_path(project, tomogram),
+        };
+        let masks = project
+            .classes
+            .iter()
+            .filter_map(|class| class.mask.as_ref())
+            .map(|mask| project.resolve(mask));
+        let inputs: Vec<PathBuf> = masks
+            .chain([job.picks.clone(), job.like.clone()])
+            .chain(job.initial.clone())
+            .collect();
+        let stamp =
+            Stamp::new((&job.shapes, &job.read, job.voxel_size)).files(inputs.iter().map(PathBuf::as_path));
+        let output = job.output.clone();
+        self.stage("target", &tomogram.name, &output, stamp, || {
+            make_target(&job, progress).map(|_| ())
+        })
+    }
+
+    /// The weights that the project's training gives.
+    fn train(&mut self, progress: &dyn Progress) -> Result<PathBuf> {
+        let project = self.project;
+        let folder = project.output_path("train");
+        let run = RunFolder::new(&folder);
+        let weights = run.best_weights();
+        let mut stamp = Stamp::new((&project.train, &project.classes));
+        for tomogram in [Split::Train, Split::Validate]
+            .into_iter()
+            .flat_map(|split| project.tomograms_for(split))
+        {
+            stamp = stamp
+                .file(&project.resolve(&tomogram.file))
+                .file(&target_path(project, tomogram));
+            stamp = tomogram
+                .picks
+                .iter()
+                .fold(stamp, |stamp, picks| stamp.file(&project.resolve(picks)));
+        }
+        // While training is under way its stamp stands beside the checkpoint: only the same training may go on.
+        let begun = folder.join("begun");
+        let goes_on = !self.options.fresh && self.stamps.is_current(&begun, &stamp) && run.holds_a_run();
+        let skipped = !self.options.fresh && self.stamps.is_current(&weights, &stamp);
+        if !skipped && !self.options.dry_run {
+            let plan = TrainPlan::of_project(project, &folder, &TrainSettings::default())?;
+            if !goes_on {
+                put_aside(&folder)?;
+                make_folder_of(&begun)?;
+                write_file_atomically(&begun, b"")?;
+                self.stamps.record(&begun, stamp.clone())?;
+            }
+            let outcome = plan.execute(if goes_on { Start::Resume } else { Start::Fresh }, progress)?;
+            if outcome.ended == Ended::Cancelled {
+                return Err(PipelineError::Cancelled);
+            }
+            self.stamps.record(&weights, stamp)?;
+        }
+        let report = StageReport {
+            stage: "train",
+            subject: "project".to_owned(),
+            product: weights.clone(),
+            skipped,
+        };
+        self.stages.push(report);
+        Ok(weights)
+    }
+
+    fn segment(
+        &mut self,
+        tomogram: &ProjectTomogram,
+        weights: &Path,
+        device: &Device,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
+        let settings = &self.project.segment;
+        let labels = self.project.output_path(format!("labels/{}.mrc", tomogram.name));
+        let plan = settings
+            .reference_patch
+            .map_or_else(Plan::default, |patch| Plan::Reference { patch });
+        let wants_scores = settings.scores || self.project.pick.method == PickMethod::Peaks;
+        let job = SegmentJob {
+            tomogram: self.project.resolve(&tomogram.file),
+            options: tomogram_options(tomogram)?,
+            labels: labels.clone(),
+            scores: wants_scores.then(|| self.scores_folder(tomogram)),
+            plan,
+            force: self.options.force,
+        };
+        let stamp = Stamp::new((job.options, job.plan, &job.scores))
+            .file(&job.tomogram)
+            .file(weights);
+        self.stage("segment", &tomogram.name, &labels, stamp, || {
+            segment_tomogram(&job, &Model::read(weights)?, device, progress).map(|_| ())
+        })?;
+        Ok(labels)
+    }
+
+    fn scores_folder(&self, tomogram: &ProjectTomogram) -> PathBuf {
+        self.project.output_path(format!("scores/{}", tomogram.name))
+    }
+
+    fn pick(
+        &mut self,
+        tomogram: &ProjectTomogram,
+        labels: &Path,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
+        let project = self.project;
+        let settings = &project.pick;
+        let picks = project.output_path(format!("picks/{}.xml", tomogram.name));
+        let stamp = Stamp::new((settings, &project.classes)).file(labels);
+        let scores = self.scores_folder(tomogram);
+        self.stage("pick", &tomogram.name, &picks, stamp, || {
+            let options = tomogram_options(tomogram)?;
+            let voxel_size = options.voxel_size.or(open_volume(labels)?.voxel_size());
+            let job = PickJob {
+                method: settings.method,
+                radius: Some(pick_radius(project, voxel_size)?),
+                min_size: settings.min_size.unwrap_or(1),
+                min_size_of_class: if settings.min_size.is_some() {
+                    BTreeMap::new()
+                } else {
+                    min_sizes(project, voxel_size)?
+                },
+                min_score: settings.min_score,
+                voxel_size,
+                tomogram: Some(tomogram.name.clone()),
+                ..PickJob::new(
+                    if settings.method == PickMethod::Peaks {
+                        &scores
+                    } else {
+                        labels
+                    },
+                    &picks,
+                )
+            };
+            let picked = pick_particles(&job, progress)?;
+            let reader = open_tomogram(&project.resolve(&tomogram.file), options)?;
+            let label_map = open_label_map(labels)?;
+            let truth = tomogram
+                .picks
+                .as_ref()
+                .map(|_| annotated_particles(project, tomogram))
+                .transpose()?;
+            let picture = SlicesPicture {
+                tomogram: reader.as_ref(),
+                labels: Some(label_map.as_ref()),
+                picks: &picked.particles,
+                truth: truth.as_deref().unwrap_or_default(),
+                classes: &project.class_table(voxel_size)?,
+            };
+            let path = project.output_path(format!("slices/{}.png", tomogram.name));
+            make_folder_of(&path)?;
+            Ok(write_file_atomically(&path, &picture.to_png()?)?)
+        })?;
+        Ok(picks)
+    }
+
+    fn evaluate(&mut self, evaluated: &[(&ProjectTomogram, PathBuf)]) -> Result<Evaluation> {
+        let project = self.project;
+        let mut pairs = Vec::new();
+        let mut voxel_size = None;
+        for (tomogram, picks) in evaluated {
+            let options = tomogram_options(tomogram)?;
+            voxel_size = options
+                .voxel_size
+                .or(open_volume(&project.resolve(&tomogram.file))?.voxel_size());
+            pairs.push(EvaluatedPair {
+                name: tomogram.name.clone(),
+                truth: annotated_particles(project, tomogram)?,
+                picks: deepfinder_io::read_particles(picks, &deepfinder_io::ReadOptions::default())?,
+            });
+        }
+        let job = EvaluateJob {
+            radius: project.evaluate.radius,
+            classes: project.class_table(voxel_size)?,
+            voxel_size,
+            ..EvaluateJob::default()
+        };
+        let evaluation = evaluate_lists(&pairs, &job)?;
+        let path = project.output_path("evaluation.json");
+        let text = serde_json::to_vec_pretty(&evaluation)
+            .map_err(|error| PipelineError::input(error.to_string()))?;
+        write_file_atomically(&path, &text)?;
+        let report = StageReport {
+            stage: "evaluate",
+            subject: "project".to_owned(),
+            product: path,
+            skipped: false,
+        };
+        self.stages.push(report);
+        Ok(evaluation)
+    }
+}
+
+/// The radius that clusters the voxels of a project's particles: where none is set, the mean of the class radii, each
+/// weighted by its ball. That is the radius of the particle that an average voxel belongs to: the plain mean would
+/// cut the largest particles in two.
+fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<Length> {
+    if let Some(radius) = project.pick.radius {
+        return Ok(radius);
+    }
+    let (mut weighted, mut weights) = (0.0, 0.0);
+    for class in &project.classes {
+        let radius = class.radius.in_voxels(voxel_size)?;
+        weighted += radius.powi(4);
+        weights += radius.powi(3);
+    }
+    Ok(Length::Voxels(weighted / weights))
+}
+
+/// A quarter of the ball of each class: smaller clusters are specks.
+fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMap<Label, u64>> {
+    project
+        .classes
+        .iter()
+        .map(|class| {
+            let radius = class.radius.in_voxels(voxel_size)?;
+            Ok((class.label, (std::f64::consts::PI / 3.0 * radius.powi(3)) as u64))
+        })
+        .collect()
+}
+
+fn make_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)
+        .map_err(|source| PipelineError::file(folder, "the folder cannot be made", source))
+}
+
+/// Puts a run aside that was made from something else: hours of training are never deleted.
+fn put_aside(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let free = (1..=u32::MAX)
+        .map(|i| folder.with_file_name(format!("{name}.outdated-{i}")))
+        .find(|path| !path.exists());
+    let Some(free) = free else { return Ok(()) };
+    tracing::warn!(
+        "{}: made from other files or settings; now {}",
+        folder.display(),
+        free.display()
+    );
+    std::fs::rename(folder, free)
+        .map_err(|source| PipelineError::file(folder, "the outdated training cannot be put aside", source))
+}

@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use deepfinder_core::{ClassTable, Label, LabelMap, ParticleList, Progress, VoxelSize};
+use deepfinder_io::{ReadOptions, check_writable, open_volume, read_label_map, read_particles, write_volume};
+use deepfinder_target::{ClassOrder, ParticleShape, TargetParams, draw_target};
+use serde::Serialize;
+
+use crate::error::OnFile;
+use crate::{Length, PipelineError, Result};
+
+/// What a class looks like in a target, as a user says it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ShapeSource {
+    /// A sphere of that radius.
+    Sphere(Length),
+    /// A binary volume.
+    Mask(PathBuf),
+}
+
+/// A target to draw.
+#[derive(Debug, Clone)]
+pub struct TargetJob {
+    /// The annotated particles.
+    pub picks: PathBuf,
+    /// How to read them.
+    pub read: ReadOptions,
+    /// The tomogram they belong to.
+    pub like: PathBuf,
+    /// Its voxel size, where the file says none or a wrong one.
+    pub voxel_size: Option<VoxelSize>,
+    /// Its name: of a list that spans several tomograms, only its particles are drawn.
+    pub tomogram: Option<String>,
+    /// Shape of each class, by name or label.
+    pub shapes: Vec<(String, ShapeSource)>,
+    /// A label map to draw onto.
+    pub initial: Option<PathBuf>,
+    /// The label map to write.
+    pub output: PathBuf,
+}
+
+/// What was drawn.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetSummary {
+    /// The label map.
+    pub output: PathBuf,
+    /// Particles drawn.
+    pub particles: usize,
+    /// Numbers (from 1) of the particles that lie wholly outside the tomogram.
+    pub outside: Vec<usize>,
+    /// Voxels of each label.
+    pub voxels_by_label: BTreeMap<Label, u64>,
+}
+
+/// Draws the target of a tomogram and writes it.
+///
+/// # Errors
+/// For unreadable files, classes without a shape, an output that cannot be written.
+pub fn make_target(job: &TargetJob, progress: &dyn Progress) -> Result<TargetSummary> {
+    check_writable(&job.output)?;
+    let tomogram = open_volume(&job.like)?;
+    let info = tomogram.info();
+    let voxel_size = job.voxel_size.or(info.voxel_size);
+    let particles = read_particles_of(&job.picks, &job.read, job.tomogram.as_deref())?;
+    let mut shapes = BTreeMap::new();
+    for (class, source) in &job.shapes {
+        let label = label_of(class, &job.read.classes)?;
+        let shape = match source {
+            ShapeSource::Sphere(radius) => ParticleShape::Sphere {
+                radius_voxels: radius.in_voxels(voxel_size)?,
+            },
+            ShapeSource::Mask(path) => ParticleShape::Mask(read_label_map(path)?),
+        };
+        shapes.insert(label, shape);
+    }
+    let params = TargetParams {
+        order: ClassOrder::AsListed,
+        ..TargetParams::new(shapes)
+    };
+    let initial = job.initial.as_deref().map(read_label_map).transpose()?;
+    let (mut target, summary) = draw(
+        info.shape,
+        &particles,
+        &params,
+        initial.as_ref(),
+        &job.picks,
+        &job.output,
+        progress,
+    )?;
+    target.voxel_size = voxel_size;
+    target.origin_angstrom = info.origin_angstrom;
+    write_volume(&job.output, &target)?;
+    Ok(summary)
+}
+
+/// The particles of a list; of one that spans several tomograms, those of the one named.
+pub(crate) fn read_particles_of(
+    path: &Path,
+    options: &ReadOptions,
+    tomogram: Option<&str>,
+) -> Result<ParticleList> {
+    let mut list = read_particles(path, options)?;
+    if let Some(name) = tomogram
+        && list
+            .iter()
+            .any(|particle| particle.tomogram.as_deref() == Some(name))
+    {
+        list.particles
+            .retain(|particle| particle.tomogram.as_deref() == Some(name));
+    }
+    Ok(list)
+}
+
+fn draw(
+    shape: [usize; 3],
+    particles: &ParticleList,
+    params: &TargetParams,
+    initial: Option<&LabelMap>,
+    picks: &Path,
+    output: &Path,
+    progress: &dyn Progress,
+) -> Result<(LabelMap, TargetSummary)> {
+    let (target, report) = draw_target(shape, particles, params, initial, progress).on(picks)?;
+    let outside: Vec<usize> = report.outside.iter().map(|index| index + 1).collect();
+    if !outside.is_empty() {
+        tracing::warn!(
+            "{}: {} of {} particles lie outside the tomogram of {:?} voxels (z, y, x): \
+             is this its list, and is x the fastest axis (else --swap-xz)?",
+            picks.display(),
+            outside.len(),
+            particles.len(),
+            shape
+        );
+    }
+    let summary = TargetSummary {
+        output: output.to_owned(),
+        particles: report.drawn,
+        outside,
+        voxels_by_label: count_labels(target.voxels.iter()),
+    };
+    Ok((target, summary))
+}
+
+/// Voxels of each label that occurs.
+pub(crate) fn count_labels<'a>(labels: impl Iterator<Item = &'a Label>) -> BTreeMap<Label, u64> {
+    let mut counts = [0_u64; 256];
+    labels.for_each(|&label| counts[usize::from(label)] += 1);
+    (0..=Label::MAX)
+        .zip(counts)
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// The label of a class given by name or number.
+fn label_of(class: &str, classes: &ClassTable) -> Result<Label> {
+    let named = classes.by_name(class).map(|class| class.label);
+    named
+        .or_else(|| class.parse().ok().filter(|label| *label > 0))
+        .ok_or_else(|| {
+            PipelineError::input(format!(
+                "`{class}` is no class: give its label (1 to 255) or a name of the class table"
+            ))
+        })
+}

@@ -1,0 +1,252 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use deepfinder_core::{ParticleList, Progress, VolumeReader};
+use deepfinder_io::{ReadOptions, check_writable, write_file_atomically};
+use deepfinder_net::{ClassName, Metadata, Weights};
+use deepfinder_train::{
+    EpochMetrics, MetricsLine, Recipe, RunFolder, Schedule, Start, TrainOutcome, TrainParams,
+    TrainingTomogram, train,
+};
+
+use crate::curves::training_curves_svg;
+use crate::error::OnFile;
+use crate::reader::voxel_size;
+use crate::target::read_particles_of;
+use crate::{
+    Model, PipelineError, Project, ProjectTomogram, Result, Split, TomogramOptions, TrainSettings,
+    open_label_map, open_tomogram,
+};
+
+/// What a training works on: checked and opened, nothing done yet.
+#[derive(Debug)]
+pub struct TrainPlan {
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// The parameters.
+    pub params: TrainParams,
+    /// What is learned from.
+    pub training: Vec<TrainingTomogram>,
+    /// What training is judged by.
+    pub validation: Vec<TrainingTomogram>,
+    /// The weights it starts from.
+    pub initial: Weights,
+}
+
+impl TrainPlan {
+    /// Opens the tomograms, targets and picks of a project for training into a folder.
+    ///
+    /// `overrides` come before the project's own settings, and those before the recipe's.
+    ///
+    /// # Errors
+    /// Where files are missing or unreadable, tomograms differ in voxel size, or a setting makes no sense.
+    pub fn of_project(project: &Project, run: &Path, overrides: &TrainSettings) -> Result<Self> {
+        // The run's folder is made when training begins; until then its nearest ancestor must do.
+        let ancestor = run
+            .ancestors()
+            .find(|folder| folder.is_dir())
+            .unwrap_or(Path::new("."));
+        check_writable(&ancestor.join("metrics.jsonl"))?;
+        let settings = project.train.overridden_by(overrides);
+        let params = train_params(&settings)?;
+        params.check().on(&project.folder)?;
+        let open = |split| {
+            project
+                .tomograms_for(split)
+                .map(|tomogram| open_annotated(project, tomogram))
+                .collect()
+        };
+        let (training, validation): (Vec<_>, Vec<_>) = match (open(Split::Train), open(Split::Validate)) {
+            (Ok(training), Ok(validation)) => (training, validation),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        let Some(first) = training.first() else {
+            return Err(PipelineError::input(
+                "the project has no tomogram to train on: give one `split = \"train\"` and its picks",
+            ));
+        };
+        let voxel_size = first.tomogram.voxel_size();
+        for other in training.iter().chain(&validation) {
+            if let (Some(a), Some(b)) = (voxel_size, other.tomogram.voxel_size())
+                && !a.agrees_with(b, 0.02)
+            {
+                return Err(PipelineError::input(format!(
+                    "the tomograms `{}` ({a}) and `{}` ({b}) have different voxel sizes: a network learns at one scale. \
+                     Rescale one of them, or set its `voxel_size` where its file is wrong",
+                    first.name, other.name
+                )));
+            }
+        }
+        let metadata = Metadata {
+            classes: project
+                .classes
+                .iter()
+                .map(|class| ClassName {
+                    label: class.label,
+                    name: class.name.clone(),
+                })
+                .collect(),
+            voxel_size_angstrom: voxel_size.map(deepfinder_core::VoxelSize::angstrom),
+            ..Metadata::default()
+        };
+        let scores = project.class_table(voxel_size)?.scores();
+        let initial = match &settings.start_from {
+            None => Weights::initial(scores, params.seed, metadata).on(&project.folder)?,
+            Some(path) => started_from(&project.resolve(path), scores)?,
+        };
+        Ok(Self {
+            run: run.to_owned(),
+            params,
+            training,
+            validation,
+            initial,
+        })
+    }
+
+    /// Trains. The run's folder then holds weights, checkpoints, metrics, and the curves as `curves.svg`.
+    ///
+    /// # Errors
+    /// Where the run's folder holds another run (or none, to resume), or training fails.
+    pub fn execute(self, start: Start, progress: &dyn Progress) -> Result<TrainOutcome> {
+        let run = RunFolder::new(&self.run);
+        let outcome = train(
+            &self.training,
+            &self.validation,
+            self.initial,
+            &self.params,
+            &run,
+            start,
+            progress,
+        );
+        let outcome = outcome.on(&self.run)?;
+        let epochs = epochs_of_run(&run)?;
+        if !epochs.is_empty() {
+            write_file_atomically(
+                &self.run.join("curves.svg"),
+                training_curves_svg(&epochs)?.as_bytes(),
+            )?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// The epochs that a run has done.
+///
+/// # Errors
+/// Where its metrics cannot be read.
+pub fn epochs_of_run(run: &RunFolder) -> Result<Vec<EpochMetrics>> {
+    let lines = run.read_metrics().on(run.path())?;
+    let epochs = lines.into_iter().filter_map(|line| match line {
+        MetricsLine::Epoch(epoch) => Some(epoch),
+        MetricsLine::Step(_) => None,
+    });
+    Ok(epochs.collect())
+}
+
+/// Where the target of a tomogram lies: its own, or the one made from its picks.
+pub(crate) fn target_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
+    match &tomogram.target {
+        Some(target) => project.resolve(target),
+        None => project.output_path(format!("targets/{}.mrc", tomogram.name)),
+    }
+}
+
+/// How to read the picks of a tomogram.
+pub(crate) fn read_options(project: &Project, tomogram: &ProjectTomogram) -> Result<ReadOptions> {
+    let voxel_size = voxel_size(tomogram.voxel_size)?;
+    let classes = project.class_table(voxel_size).or_else(|_| {
+        // Radii do not matter for names.
+        project.class_table(deepfinder_core::VoxelSize::new(1.0).ok())
+    })?;
+    Ok(ReadOptions {
+        swap_xz: tomogram.swap_xz,
+        classes,
+        ..ReadOptions::default()
+    })
+}
+
+/// How to read a tomogram's file.
+pub(crate) fn tomogram_options(tomogram: &ProjectTomogram) -> Result<TomogramOptions> {
+    Ok(TomogramOptions {
+        invert: tomogram.invert,
+        voxel_size: voxel_size(tomogram.voxel_size)?,
+    })
+}
+
+/// The annotated particles of a tomogram: of a list that spans several, those that name it.
+pub(crate) fn annotated_particles(project: &Project, tomogram: &ProjectTomogram) -> Result<ParticleList> {
+    let Some(picks) = &tomogram.picks else {
+        return Err(PipelineError::input(format!(
+            "the tomogram `{}` has no picks: annotate it and name the list as `picks`, or give it `split = \"test\"`",
+            tomogram.name
+        )));
+    };
+    read_particles_of(
+        &project.resolve(picks),
+        &read_options(project, tomogram)?,
+        Some(&tomogram.name),
+    )
+}
+
+fn open_annotated(project: &Project, tomogram: &ProjectTomogram) -> Result<TrainingTomogram> {
+    let target = target_path(project, tomogram);
+    if !target.exists() {
+        return Err(PipelineError::input(format!(
+            "{}: the target of `{}` is not there: make it with `deepfinder target`, or let `deepfinder run` do all",
+            target.display(),
+            tomogram.name
+        )));
+    }
+    let voxels: Arc<dyn VolumeReader<f32>> =
+        open_tomogram(&project.resolve(&tomogram.file), tomogram_options(tomogram)?)?;
+    Ok(TrainingTomogram {
+        name: tomogram.name.clone(),
+        tomogram: voxels,
+        target: open_label_map(&target)?,
+        particles: annotated_particles(project, tomogram)?,
+    })
+}
+
+fn started_from(path: &Path, scores: usize) -> Result<Weights> {
+    let model = Model::read(path)?;
+    if model.weights.scores() != scores {
+        return Err(PipelineError::input(format!(
+            "{}: these weights score {} classes with background, the project has {scores}: training cannot start from them",
+            path.display(),
+            model.weights.scores()
+        )));
+    }
+    Ok(model.weights)
+}
+
+fn train_params(settings: &TrainSettings) -> Result<TrainParams> {
+    let recipe = match settings.recipe.as_deref() {
+        None | Some("default") => Recipe::Default,
+        Some("paper") => Recipe::Paper,
+        Some(other) => {
+            return Err(PipelineError::input(format!(
+                "`{other}` is no recipe: use \"default\" or \"paper\""
+            )));
+        }
+    };
+    let mut params = TrainParams::recipe(recipe);
+    let set = |value: &mut usize, given: Option<usize>| *value = given.unwrap_or(*value);
+    set(&mut params.epochs, settings.epochs);
+    set(&mut params.steps_per_epoch, settings.steps_per_epoch);
+    set(&mut params.batch, settings.batch);
+    set(&mut params.patch, settings.patch);
+    params.learning_rate = settings.learning_rate.unwrap_or(params.learning_rate);
+    params.schedule = match settings.schedule.as_deref() {
+        None => params.schedule,
+        Some("constant") => Schedule::Constant,
+        Some("cosine") => Schedule::Cosine,
+        Some(other) => {
+            return Err(PipelineError::input(format!(
+                "`{other}` is no schedule: use \"constant\" or \"cosine\""
+            )));
+        }
+    };
+    params.patience = settings.patience.or(params.patience);
+    params.seed = settings.seed.unwrap_or(params.seed);
+    Ok(params)
+}

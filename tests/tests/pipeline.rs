@@ -1,0 +1,139 @@
+//! The commands as a biologist strings them together.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use deepfinder_tests::{Bench, shared};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
+    let bench = Bench::default();
+    bench
+        .run("simulate -o project --tomograms 1 --shape 40,48,48 --particles 1 --seed 3")
+        .success();
+    let toml = std::fs::read_to_string(bench.path("project/deepfinder.toml")).unwrap();
+    let short = "[train]\nepochs = 1\nsteps_per_epoch = 2\nbatch = 1\npatch = 16";
+    bench.write("project/deepfinder.toml", toml.replace("[train]", short));
+
+    let plan = json(&bench.run("run project --dry-run --json").success());
+    assert!(
+        plan["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|stage| stage["skipped"] == false)
+    );
+    assert!(!bench.path("project/output").exists());
+
+    let done = json(&bench.run("run project --json").success());
+    let stages: Vec<_> = done["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["stage"].as_str().unwrap())
+        .collect();
+    assert_eq!(stages, ["train", "segment", "pick", "evaluate"]);
+    for product in [
+        "train/best.safetensors",
+        "train/curves.svg",
+        "evaluation.json",
+        "slices/tomo3.png",
+    ] {
+        assert!(bench.path("project/output").join(product).exists(), "{product}");
+    }
+
+    let again = json(&bench.run("run project --json").success());
+    let stages = again["stages"].as_array().unwrap();
+    assert!(
+        stages
+            .iter()
+            .all(|s| s["skipped"] == true || s["stage"] == "evaluate"),
+        "{stages:?}"
+    );
+}
+
+#[test]
+fn init_finds_the_picks_beside_tomograms() {
+    let bench = Bench::default();
+    bench
+        .run("simulate -o made --tomograms 1 --shape 32,32,32 --particles 1")
+        .success();
+    for (from, to) in [
+        ("tomo1.mrc", "a.mrc"),
+        ("tomo1_particles.xml", "a.xml"),
+        ("tomo2.mrc", "b.mrc"),
+    ] {
+        std::fs::copy(bench.path("made").join(from), bench.path(to)).unwrap();
+    }
+    bench.run("init . -t a.mrc -t b.mrc -c ribosome=120A").success();
+    let info = json(&bench.run("info deepfinder.toml --json").success());
+    assert_eq!(info["tomograms"]["a"], "train");
+    assert_eq!(info["tomograms"]["b"], "test");
+    assert_eq!(info["classes"]["1"], "ribosome");
+    bench.run("init . -t a.mrc").refused(&["deepfinder.toml"]);
+}
+
+#[test]
+fn an_interrupted_training_goes_on_bit_by_bit() {
+    let bench = Bench::default();
+    bench
+        .run("simulate -o p --tomograms 1 --shape 32,32,32 --particles 1")
+        .success();
+    let train = "train p --steps-per-epoch 2 --batch 1 --patch 16";
+    bench.run(&format!("{train} -o whole --epochs 2")).success();
+    bench
+        .run(&format!("{train} -o whole --epochs 2"))
+        .refused(&["--resume"]);
+    bench
+        .run(&format!("{train} -o other --epochs 2 --resume"))
+        .refused(&["other"]);
+}
+
+#[test]
+fn convert_and_info_agree() {
+    let bench = Bench::default();
+    bench.write(
+        "picks.csv",
+        "class,x,y,z,phi,psi,the,score\n1,1.25,2.5,3.125,10,20,30,0.5\n2,4,5,6,,,,\n",
+    );
+    bench.run("convert picks.csv picks.xml").success();
+    bench.run("convert picks.xml again.csv --swap-xz").success();
+    let info = json(&bench.run("info again.csv --json").success());
+    assert_eq!(
+        (&info["particles"], &info["with_rotation"]),
+        (&Value::from(2), &Value::from(1))
+    );
+    assert_eq!(info["first_xyz"], serde_json::json!([3.125, 2.5, 1.25]));
+    bench.run("convert picks.csv never.xml --dry-run").success();
+    assert!(!bench.path("never.xml").exists());
+}
+
+#[test]
+fn the_shrec19_scorer_agrees_with_the_published_figures() {
+    let Some(shared) = shared() else { return };
+    let bench = Bench::default();
+    let classes = [
+        "1bxn", "1qvr", "1s3x", "1u6g", "2cg9", "3cf3", "3d2f", "3gl1", "3h84", "3qm1", "4b4t", "4d8q",
+    ];
+    let mut arguments: Vec<String> = ["evaluate", "--radius", "10", "--mode", "shrec", "--zyx", "--json"]
+        .map(String::from)
+        .to_vec();
+    for (i, class) in classes.iter().enumerate() {
+        arguments.extend(["--class".to_owned(), format!("{class}={}", i + 1)]);
+    }
+    for file in ["particle_locations_model_9.txt", "tomo9_objlist_raw.xml"] {
+        arguments.push(shared.join("shrec19").join(file).display().to_string());
+    }
+    let output = bench.command(&arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report = json(&String::from_utf8_lossy(&output.stdout));
+    let rounded = |name: &str| (1000.0 * report["pooled"]["localisation"][name].as_f64().unwrap()).round();
+    assert_eq!((rounded("recall"), rounded("precision")), (878.0, 849.0));
+}
