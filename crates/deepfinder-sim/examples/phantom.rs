@@ -32,6 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (side, argument) in params.shape.iter_mut().zip(arguments.iter().skip(2)) {
         *side = argument.parse()?;
     }
+    // As crowded as the demo, whatever the size.
+    params.particles_per_class =
+        params.particles_per_class * params.shape.iter().product::<usize>() / 1_000_000;
 
     let templates = DEMO_CLASSES
         .map(read_template)

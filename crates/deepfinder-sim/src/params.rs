@@ -132,11 +132,11 @@ impl Default for SimParams {
 }
 
 impl SimParams {
-    /// A small tomogram for a demonstration: 100³ voxels, six particles of each of [`DEMO_CLASSES`], with noise
+    /// A small tomogram for a demonstration: 100³ voxels, eight particles of each of [`DEMO_CLASSES`], with noise
     /// enough to look like a tomogram and little enough for a small network.
     pub fn demo(seed: u64) -> Self {
         Self {
-            particles_per_class: 6,
+            particles_per_class: 8,
             seed,
             ..Self::default()
         }
