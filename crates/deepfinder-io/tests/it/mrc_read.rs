@@ -318,3 +318,36 @@ fn files_of_unknown_kind_are_named_as_such() {
     let folder = tempfile::tempdir().unwrap();
     assert!(open_volume(folder.path()).is_err());
 }
+
+/// Eight gigabytes, of which only a hole and the last row are on the disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_window_of_a_large_file_reads_no_more_than_that() {
+    use std::io::{Seek, SeekFrom};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.mrc");
+    let mut header = Header::new();
+    (header.nx, header.ny, header.nz) = (2048, 2048, 512);
+    (header.mx, header.my, header.mz) = (2048, 2048, 512);
+    (header.xlen, header.ylen, header.zlen) = (20_480.0, 20_480.0, 5_120.0);
+    let mut bytes = [0; 1024];
+    header.encode_to_bytes(&mut bytes);
+    let mut file = std::fs::File::create(&path).unwrap();
+    file.write_all(&bytes).unwrap();
+    file.set_len(1024 + (8 << 30)).unwrap();
+    file.seek(SeekFrom::End(-8)).unwrap();
+    file.write_all(&[1.5_f32.to_le_bytes(), 2.5_f32.to_le_bytes()].concat())
+        .unwrap();
+    drop(file);
+
+    let opened = open_volume(&path).unwrap();
+    let end = window(&opened, [510, 2040, 2040], [2, 8, 8]);
+    assert_eq!((end[[1, 7, 6]], end[[1, 7, 7]], end.sum()), (1.5, 2.5, 4.0));
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 1 << 20, "{peak} KiB of memory were used");
+}

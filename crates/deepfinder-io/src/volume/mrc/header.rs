@@ -19,6 +19,8 @@ pub(super) struct Layout {
     pub(super) element: ElementType,
     pub(super) is_big_endian: bool,
     pub(super) voxel_size: Option<VoxelSize>,
+    /// Place of voxel 0, `(x, y, z)` in Å.
+    pub(super) origin_angstrom: [f32; 3],
     pub(super) warnings: Vec<String>,
 }
 
@@ -40,6 +42,7 @@ impl Layout {
             element,
             is_big_endian: header.detect_endian() == FileEndian::BigEndian,
             voxel_size: voxel_size(header, extent, axes, &mut warnings),
+            origin_angstrom: origin(header, &mut warnings),
             warnings,
         })
     }
@@ -195,6 +198,17 @@ fn voxel_size(
     Some(size)
 }
 
+fn origin(header: &Header, warnings: &mut Vec<String>) -> [f32; 3] {
+    if header.origin.iter().all(|place| place.is_finite()) {
+        return header.origin;
+    }
+    warnings.push(format!(
+        "the origin (words 50 to 52) is {:?}: 0 taken instead",
+        header.origin
+    ));
+    [0.0; 3]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +248,16 @@ mod tests {
         assert!(flat.voxel_size.is_some() && flat.warnings[0].contains("not cubes"));
         let unsampled = layout(|h| h.mx = 0);
         assert_eq!(unsampled.voxel_size, VoxelSize::new(10.0).ok());
+    }
+
+    #[test]
+    fn origins_are_kept_unless_they_are_no_place() {
+        assert_eq!(
+            layout(|h| h.origin = [1.0, -2.0, 3.5]).origin_angstrom,
+            [1.0, -2.0, 3.5]
+        );
+        let lost = layout(|h| h.origin = [f32::NAN, 0.0, 5.0]);
+        assert_eq!((lost.origin_angstrom, lost.warnings.len()), ([0.0; 3], 1));
     }
 
     #[test]

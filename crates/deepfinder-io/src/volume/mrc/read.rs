@@ -59,7 +59,7 @@ pub(in crate::volume) fn open(path: &Path) -> Result<VolumeFile> {
         shape: layout.shape(),
         element_type: layout.element,
         voxel_size: layout.voxel_size,
-        origin_angstrom: header.origin,
+        origin_angstrom: layout.origin_angstrom,
         warnings,
     };
     Ok(VolumeFile {
