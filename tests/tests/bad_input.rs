@@ -51,7 +51,7 @@ fn segment_refuses_what_it_cannot_segment() {
     segment("empty.mrc", &["empty"]);
     segment("truncated.mrc", &["bytes"]);
     segment("nan.mrc", &["NaN"]);
-    segment("constant.mrc", &["same value"]);
+    segment("constant.mrc", &["all voxels"]);
     refused(
         &bench,
         "segment tomo.mrc -w missing.safetensors -o out.mrc",
@@ -112,9 +112,9 @@ fn pick_says_what_it_needs() {
     refused(
         &bench,
         "pick tomo.mrc -o picks.xml --method peaks --radius 3",
-        &["peaks"],
+        &["score maps", "--scores"],
     );
-    refused(&bench, "pick tomo.mrc -o picks.xml --radius -3", &["--radius"]);
+    refused(&bench, "pick tomo.mrc -o picks.xml --radius=-3", &["--radius"]);
     refused(
         &bench,
         "pick tomo.mrc -o picks.xml --method magic --radius 3",

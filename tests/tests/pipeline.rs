@@ -77,7 +77,7 @@ fn init_finds_the_picks_beside_tomograms() {
 }
 
 #[test]
-fn an_interrupted_training_goes_on_bit_by_bit() {
+fn a_run_is_neither_overwritten_nor_resumed_from_nothing() {
     let bench = Bench::default();
     bench
         .run("simulate -o p --tomograms 1 --shape 32,32,32 --particles 1")
@@ -86,7 +86,7 @@ fn an_interrupted_training_goes_on_bit_by_bit() {
     bench.run(&format!("{train} -o whole --epochs 2")).success();
     bench
         .run(&format!("{train} -o whole --epochs 2"))
-        .refused(&["--resume"]);
+        .refused(&["whole", "resume"]);
     bench
         .run(&format!("{train} -o other --epochs 2 --resume"))
         .refused(&["other"]);

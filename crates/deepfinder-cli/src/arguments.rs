@@ -324,8 +324,8 @@ pub(crate) struct SimulateArgs {
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(crate) tomograms: usize,
     /// Size in voxels, as Z,Y,X
-    #[arg(long, value_name = "Z,Y,X", value_delimiter = ',', num_args = 3)]
-    pub(crate) shape: Option<Vec<usize>>,
+    #[arg(long, value_name = "Z,Y,X", value_parser = shape)]
+    pub(crate) shape: Option<[usize; 3]>,
     /// Particles of each class in each tomogram
     #[arg(long, value_name = "N")]
     pub(crate) particles: Option<usize>,
@@ -367,6 +367,14 @@ where
     ))
 }
 
+/// `Z,Y,X`.
+fn shape(text: &str) -> Result<[usize; 3], String> {
+    let sides: Option<Vec<usize>> = text.split(',').map(|side| side.trim().parse().ok()).collect();
+    sides
+        .and_then(|sides| sides.try_into().ok())
+        .ok_or_else(|| format!("`{text}` must be three numbers of voxels: Z,Y,X"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,6 +387,8 @@ mod tests {
 
     #[test]
     fn names_and_values() {
+        assert_eq!(shape("4, 5,6"), Ok([4, 5, 6]));
+        assert!(shape("4,5").is_err() && shape("4,5,x").is_err());
         assert_eq!(named::<u8>("ribosome=2").unwrap(), ("ribosome".to_owned(), 2));
         assert!(named::<u8>("ribosome").is_err() && named::<u8>("ribosome=x").is_err());
     }

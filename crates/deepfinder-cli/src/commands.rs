@@ -207,9 +207,7 @@ impl Context<'_> {
 
     fn simulate(&self, args: &SimulateArgs) -> Result<()> {
         let mut params = SimParams::demo(args.seed);
-        if let Some(&[depth, height, width]) = args.shape.as_deref() {
-            params.shape = [depth, height, width];
-        }
+        params.shape = args.shape.unwrap_or(params.shape);
         params.particles_per_class = args.particles.unwrap_or(params.particles_per_class);
         if let Some(snr) = args.snr {
             params.noise = deepfinder_pipeline::Noise::Filtered { snr };

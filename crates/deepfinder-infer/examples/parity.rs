@@ -9,7 +9,6 @@
 
 #![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -108,11 +107,19 @@ fn run(net: &UNet, tomogram: &Volume<f32>, plan: Plan) -> Result<Found, BoxError
     })
 }
 
-/// The last bytes of a file in an npz archive: its values, behind NumPy's header.
+/// The last bytes of a member of an npz file (a zip archive): its values, behind NumPy's header. A member begins with
+/// 30 bytes, its name, an extra field; its deflated contents follow.
 fn entry(npz: &Path, name: &str, length: usize) -> Result<Vec<u8>, BoxError> {
-    let mut archive = zip::ZipArchive::new(File::open(npz)?)?;
+    let file = std::fs::read(npz)?;
+    let at = file
+        .windows(name.len())
+        .position(|window| window == name.as_bytes());
+    let at = at
+        .filter(|at| *at >= 30)
+        .ok_or("the archive has no such member")?;
+    let extra = usize::from(u16::from_le_bytes([file[at - 2], file[at - 1]]));
     let mut bytes = Vec::new();
-    archive.by_name(name)?.read_to_end(&mut bytes)?;
+    flate2::read::DeflateDecoder::new(&file[at + name.len() + extra..]).read_to_end(&mut bytes)?;
     let header = bytes.len().checked_sub(length).ok_or("the array is too short")?;
     Ok(bytes.split_off(header))
 }

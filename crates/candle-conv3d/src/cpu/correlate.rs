@@ -15,6 +15,9 @@ const MAX_CHUNKS: usize = 32;
 /// Positions that a band of rows has about: enough to pay for loading and storing the sums, few enough to stay in L1.
 const POSITIONS_PER_BAND: usize = 96;
 
+/// From so many channels on a tap is worth calls of its own.
+const CHANNELS_PER_TAP: usize = 8;
+
 /// Volume whose voxels lie at the outputs of the lattice, or one that the lattice gathers from.
 #[derive(Clone, Copy)]
 pub(super) struct Volume<'a, T> {
@@ -97,7 +100,12 @@ fn add_plane<T: Element>(
     let (n, z) = (plane / depth, plane % depth);
     let (along_z, along_y, along_x) = (lattice.axis(0), lattice.axis(1), lattice.axis(2));
     let rows = POSITIONS_PER_BAND.div_ceil(width.max(1));
-    let reaches = along_x.reaches(0..width);
+    // Neighbouring taps are contiguous channels: few channels are better taken together with those, for the positions
+    // that all of the taps reach; many tap by tap, without the extra calls at a row's ends.
+    let reaches = match gathered.channels {
+        ..CHANNELS_PER_TAP => along_x.reaches(0..width),
+        _ => along_x.taps_apart(),
+    };
     let row_depth = lattice.taps[2] * gathered.channels;
     let mut pairs = Vec::new();
     for start in (0..height).step_by(rows) {

@@ -102,22 +102,13 @@ impl Axis {
         runs
     }
 
-    /// Splits the taps into runs that reach the same outputs of a span: inside a row all do, at its ends some.
-    fn tap_runs(&self, span: &Range<usize>) -> Vec<Reach> {
-        let mut runs: Vec<Reach> = Vec::new();
-        for tap in 0..self.taps {
-            let all = self.outputs(tap);
-            let outputs = all.start.max(span.start)..all.end.min(span.end);
-            match runs.last_mut() {
-                Some(run) if run.outputs == outputs => run.taps.end = tap + 1,
-                _ => runs.push(Reach {
-                    outputs,
-                    taps: tap..tap + 1,
-                }),
-            }
-        }
-        runs.retain(|run| !run.outputs.is_empty());
-        runs
+    /// Each tap with all the outputs that it reaches.
+    pub(super) fn taps_apart(&self) -> Vec<Reach> {
+        let taps = (0..self.taps).map(|tap| Reach {
+            outputs: self.outputs(tap),
+            taps: tap..tap + 1,
+        });
+        taps.filter(|reach| !reach.outputs.is_empty()).collect()
     }
 }
 
@@ -210,7 +201,9 @@ fn gather_lines<T: Element>(
     let tiles = along_x.output.div_ceil(most);
     for tile in 0..tiles {
         let span = along_x.output * tile / tiles..along_x.output * (tile + 1) / tiles;
-        for Reach { outputs, taps } in along_x.tap_runs(&span) {
+        // Outputs apart rather than taps apart: every output adds up row by row, tap by tap, channel by channel, so that
+        // its bits do not depend on how near the end of a row it lies.
+        for Reach { outputs, taps } in along_x.reaches(span) {
             let depth = taps.len() * packed.channels;
             let parts = depth.div_ceil(T::tile_depth(isa, lines.vectors)).max(1);
             for part in 0..parts {
@@ -286,26 +279,30 @@ pub(super) fn gather<T: Element>(
             for source in sources {
                 gather_band(isa, lattice, source, band, out, place);
             }
-            activate(out, activation);
+            activate(isa, out, activation);
         },
     );
 }
 
 /// Starts a row of outputs with the bias or zeros.
 pub(super) fn fill_bias<T: Element>(out: &mut [T], bias: Option<&[T]>, channels: usize) {
-    match bias {
-        Some(bias) => out
-            .chunks_exact_mut(channels)
-            .for_each(|voxel| voxel.copy_from_slice(bias)),
-        None => out.fill(T::zero()),
+    let Some(bias) = bias.filter(|_| !out.is_empty()) else {
+        out.fill(T::zero());
+        return;
+    };
+    // Doubling what is there makes few long copies of many short ones.
+    let mut filled = channels;
+    out[..channels].copy_from_slice(bias);
+    while filled < out.len() {
+        let more = filled.min(out.len() - filled);
+        out.copy_within(..more, filled);
+        filled += more;
     }
 }
 
 /// Ends a row of outputs.
-pub(super) fn activate<T: Element>(out: &mut [T], activation: Activation) {
+pub(super) fn activate<T: Element>(isa: Isa, out: &mut [T], activation: Activation) {
     if activation == Activation::Relu {
-        for value in out {
-            *value = if *value > T::zero() { *value } else { T::zero() };
-        }
+        T::relu(isa, out);
     }
 }

@@ -136,7 +136,7 @@ pub fn upsample2_conv2_forward<T: Element>(
             };
             gather_band(isa, lattice, &source, &inputs, out, place);
         }
-        activate(out, activation);
+        activate(isa, out, activation);
     });
     Ok(())
 }

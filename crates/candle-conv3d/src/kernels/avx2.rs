@@ -1,4 +1,8 @@
 //! AVX2 with FMA: 8 lanes, 16 registers.
+#![expect(
+    clippy::inline_always,
+    reason = "the instructions are only to be had inside a function that enables them"
+)]
 #![allow(
     unsafe_code,
     reason = "vector instructions behind a check that the machine has them"
@@ -11,7 +15,7 @@ use std::arch::x86_64::{
 };
 
 use super::{
-    Outer, Tile,
+    Outer, Tile, scalar,
     vector::{self, Vector, check_outer, check_tile},
 };
 
@@ -122,4 +126,9 @@ pub(super) fn outer(sums: &mut [f32], gathered: &[f32], anchored: &[f32], outer:
         1: 1 2 3 4 5 6 7 8 9 10 11 12,
         2: 1 2 3 4 5 6,
     });
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn relu(values: &mut [f32]) {
+    scalar::relu(values);
 }

@@ -1,4 +1,8 @@
 //! AVX-512F: 16 lanes, 32 registers.
+#![expect(
+    clippy::inline_always,
+    reason = "the instructions are only to be had inside a function that enables them"
+)]
 #![allow(
     unsafe_code,
     reason = "vector instructions behind a check that the machine has them"
@@ -10,7 +14,7 @@ use std::arch::x86_64::{
 };
 
 use super::{
-    Outer, Tile,
+    Outer, Tile, scalar,
     vector::{self, Vector, check_outer, check_tile},
 };
 
@@ -121,4 +125,9 @@ pub(super) fn outer(sums: &mut [f32], gathered: &[f32], anchored: &[f32], outer:
         3: 1 2 3 4 5 6 7 8 9,
         4: 1 2 3 4 5 6,
     });
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn relu(values: &mut [f32]) {
+    scalar::relu(values);
 }

@@ -123,6 +123,8 @@ mod sealed {
         fn accumulate(isa: Isa, out: &mut [Self], input: &[Self], weights: &[Self], tile: &Tile<'_>);
         /// See [`Outer`].
         fn outer(isa: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>);
+        /// `max(x, 0)` in place.
+        fn relu(isa: Isa, values: &mut [Self]);
     }
 
     impl Kernels for f64 {
@@ -148,6 +150,10 @@ mod sealed {
 
         fn outer(_: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>) {
             scalar::outer(sums, gathered, anchored, outer);
+        }
+
+        fn relu(_: Isa, values: &mut [Self]) {
+            scalar::relu(values);
         }
     }
 
@@ -213,6 +219,18 @@ mod sealed {
                 // SAFETY: as above.
                 InstructionSet::Avx2 => unsafe { avx2::outer(sums, gathered, anchored, outer) },
                 _ => scalar::outer(sums, gathered, anchored, outer),
+            }
+        }
+
+        fn relu(isa: Isa, values: &mut [Self]) {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                InstructionSet::Avx512 => unsafe { avx512::relu(values) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                InstructionSet::Avx2 => unsafe { avx2::relu(values) },
+                _ => scalar::relu(values),
             }
         }
     }

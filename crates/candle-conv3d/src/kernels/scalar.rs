@@ -45,3 +45,12 @@ pub(crate) fn outer<T: Float>(sums: &mut [T], gathered: &[T], anchored: &[T], ou
         }
     }
 }
+
+/// `max(x, 0)` in place; compiled again for each instruction set.
+#[inline]
+pub(crate) fn relu<T: Float>(values: &mut [T]) {
+    for value in values {
+        // NaN stays NaN: a broken network must show.
+        *value = if *value < T::zero() { T::zero() } else { *value };
+    }
+}

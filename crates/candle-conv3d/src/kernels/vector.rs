@@ -1,5 +1,9 @@
 //! The vector kernels, written once for every vector width; [`avx2`](super::avx2) and [`avx512`](super::avx512) compile
 //! them for their instruction sets.
+#![expect(
+    clippy::inline_always,
+    reason = "the instructions are only to be had inside a function that enables them"
+)]
 #![allow(
     unsafe_code,
     reason = "vector loads and stores through pointers whose ranges are checked beforehand"
@@ -56,6 +60,9 @@ pub(super) fn check_outer(sums: &[f32], gathered: &[f32], anchored: &[f32], oute
     }
 }
 
+/// Quadruples of positions of the widest tile.
+const MAX_QUADS: usize = 7;
+
 /// [`Element::accumulate`](super::Element) for `NX` positions and `NV` vectors.
 ///
 /// # Safety
@@ -71,6 +78,7 @@ pub(super) unsafe fn accumulate<V: Vector, const NX: usize, const NV: usize>(
     unsafe {
         let mask = V::mask(tile.columns - (NV - 1) * V::LANES);
         let step = tile.input_step;
+        let offsets = [0, step, 2 * step, 3 * step];
         for line in 0..tile.lines {
             let out = out.add(tile.out + line * tile.out_line);
             let mut sums = [[V::zero(); NV]; NX];
@@ -85,7 +93,12 @@ pub(super) unsafe fn accumulate<V: Vector, const NX: usize, const NV: usize>(
                 }
             }
             for row in tile.rows {
-                let mut input = input.add(row.input + tile.input + line * tile.input_line);
+                let input = input.add(row.input + tile.input + line * tile.input_line);
+                // A pointer for every four positions: more would take instructions from the products.
+                let mut quads = [input; MAX_QUADS];
+                for (index, quad) in quads.iter_mut().enumerate() {
+                    *quad = input.wrapping_add(4 * index * step);
+                }
                 let mut weight = weights.add(row.weight + tile.weight);
                 for _ in 0..tile.depth {
                     let mut columns = [V::zero(); NV];
@@ -93,12 +106,14 @@ pub(super) unsafe fn accumulate<V: Vector, const NX: usize, const NV: usize>(
                         *column = V::load(weight.add(v * V::LANES));
                     }
                     for (x, sums) in sums.iter_mut().enumerate() {
-                        let value = V::splat(*input.add(x * step));
+                        let value = V::splat(*quads[x / 4].add(offsets[x % 4]));
                         for (sum, &column) in sums.iter_mut().zip(&columns) {
                             *sum = sum.add_product(value, column);
                         }
                     }
-                    input = input.add(1);
+                    for quad in &mut quads {
+                        *quad = quad.wrapping_add(1);
+                    }
                     weight = weight.add(NV * V::LANES);
                 }
             }

@@ -204,17 +204,18 @@ impl VolumeReader<f32> for Lazy {
     }
 }
 
+// The moments are gathered from slabs of many planes: forget those.
+struct AfterMoments<'a>(&'a Lazy);
+impl Progress for AfterMoments<'_> {
+    fn begin(&self, _what: &str, _total: u64, _unit: &'static str) {
+        self.0.1.store(0, Ordering::Relaxed);
+    }
+    fn advance(&self, _steps: u64) {}
+}
+
 #[test]
 fn the_network_reads_by_windows() {
     let tomogram = Lazy(noise([100, 8, 8], 1), AtomicU64::new(0));
-    // The moments are gathered from slabs of many planes: forget those.
-    struct AfterMoments<'a>(&'a Lazy);
-    impl Progress for AfterMoments<'_> {
-        fn begin(&self, _what: &str, _total: u64, _unit: &'static str) {
-            self.0.1.store(0, Ordering::Relaxed);
-        }
-        fn advance(&self, _steps: u64) {}
-    }
     let params = SegmentParams {
         workspace_bytes: 1,
         ..SegmentParams::default()

@@ -1,4 +1,9 @@
 //! What a user of the crate relies on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests too, and say what they skip"
+)]
 
 mod bytes;
 mod keras;

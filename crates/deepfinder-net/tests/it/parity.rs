@@ -1,6 +1,5 @@
 //! The published weights against TensorFlow. They may not be copied here, so these run only beside `../shared`.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -16,11 +15,20 @@ fn shared(file: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// An f32 array of an npz file: the shape is known, so only its values are read, behind NumPy's header.
+/// An f32 array of an npz file (a zip archive), from its member's own header on: 30 bytes, name, extra field, deflated
+/// contents. The shape is known, so only the values are read, behind NumPy's header.
 fn array(npz: &Path, name: &str, shape: &[usize]) -> Tensor {
-    let mut archive = zip::ZipArchive::new(File::open(npz).unwrap()).unwrap();
+    let file = std::fs::read(npz).unwrap();
+    let at = file
+        .windows(name.len())
+        .position(|window| window == name.as_bytes())
+        .unwrap();
+    assert_eq!(file[at - 30..][..4], *b"PK\x03\x04");
+    let extra = usize::from(u16::from_le_bytes([file[at - 2], file[at - 1]]));
     let mut bytes = Vec::new();
-    archive.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
+    flate2::read::DeflateDecoder::new(&file[at + name.len() + extra..])
+        .read_to_end(&mut bytes)
+        .unwrap();
     let values = shape.iter().product::<usize>();
     let (words, _) = bytes[bytes.len() - 4 * values..].as_chunks::<4>();
     let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
