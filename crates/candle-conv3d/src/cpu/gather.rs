@@ -63,12 +63,17 @@ impl Axis {
     /// Outputs whose input for this tap exists.
     fn outputs(&self, tap: usize) -> Range<usize> {
         let offset = self.first + tap as isize;
+        // This runs for every tile: a division would be felt.
+        let steps = |voxels: usize| {
+            if self.stride == 1 {
+                voxels
+            } else {
+                voxels.div_ceil(self.stride)
+            }
+        };
         // First x with x·stride + offset ≥ 0, and first with x·stride + offset ≥ input.
-        let start = (-offset).max(0).unsigned_abs().div_ceil(self.stride);
-        let end = (self.input as isize - offset)
-            .max(0)
-            .unsigned_abs()
-            .div_ceil(self.stride);
+        let start = steps((-offset).max(0).unsigned_abs());
+        let end = steps((self.input as isize - offset).max(0).unsigned_abs());
         start.min(self.output)..end.min(self.output)
     }
 
@@ -99,6 +104,24 @@ impl Axis {
             }
         }
         runs.retain(|run| !run.taps.is_empty());
+        runs
+    }
+
+    /// Splits the taps into runs that reach the same outputs of a span: inside a row all do, at its ends some.
+    fn tap_runs(&self, span: &Range<usize>) -> Vec<Reach> {
+        let mut runs: Vec<Reach> = Vec::new();
+        for tap in 0..self.taps {
+            let all = self.outputs(tap);
+            let outputs = all.start.max(span.start)..all.end.min(span.end);
+            match runs.last_mut() {
+                Some(run) if run.outputs == outputs => run.taps.end = tap + 1,
+                _ => runs.push(Reach {
+                    outputs,
+                    taps: tap..tap + 1,
+                }),
+            }
+        }
+        runs.retain(|run| !run.outputs.is_empty());
         runs
     }
 
@@ -201,9 +224,15 @@ fn gather_lines<T: Element>(
     let tiles = along_x.output.div_ceil(most);
     for tile in 0..tiles {
         let span = along_x.output * tile / tiles..along_x.output * (tile + 1) / tiles;
-        // Outputs apart rather than taps apart: every output adds up row by row, tap by tap, channel by channel, so that
-        // its bits do not depend on how near the end of a row it lies.
-        for Reach { outputs, taps } in along_x.reaches(span) {
+        // Every output adds up row by row, tap by tap, channel by channel, so that its bits don't depend on how near the
+        // end of a row it lies. At those ends a single tap row may go tap by tap; of several, each output needs all taps
+        // of a row before the next row's.
+        let runs = if lines.rows.len() == 1 {
+            along_x.tap_runs(&span)
+        } else {
+            along_x.reaches(span)
+        };
+        for Reach { outputs, taps } in runs {
             let depth = taps.len() * packed.channels;
             let parts = depth.div_ceil(T::tile_depth(isa, lines.vectors)).max(1);
             for part in 0..parts {

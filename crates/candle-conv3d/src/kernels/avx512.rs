@@ -22,7 +22,7 @@ pub(super) const LANES: usize = 16;
 pub(super) const MAX_VECTORS: usize = 4;
 
 /// Positions (or depth) by number of vectors: as many sums as leave registers for the operands.
-pub(super) const MAX_POSITIONS: [usize; 5] = [0, 28, 14, 9, 6];
+pub(super) const MAX_POSITIONS: [usize; 5] = [0, 16, 14, 9, 6];
 pub(super) const MAX_DEPTH: [usize; 5] = [0, 24, 12, 9, 6];
 
 impl Vector for __m512 {
@@ -110,7 +110,7 @@ fn outer_sized<const NJ: usize, const NV: usize>(
 #[target_feature(enable = "avx512f")]
 pub(super) fn accumulate(out: &mut [f32], input: &[f32], weights: &[f32], tile: &Tile<'_>) {
     super::sizes::select!(accumulate_sized(out, input, weights, tile), tile.vectors, tile.positions, {
-        1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28,
+        1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16,
         2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14,
         3: 1 2 3 4 5 6 7 8 9,
         4: 1 2 3 4 5 6,

@@ -61,7 +61,7 @@ pub(super) fn check_outer(sums: &[f32], gathered: &[f32], anchored: &[f32], oute
 }
 
 /// Quadruples of positions of the widest tile.
-const MAX_QUADS: usize = 7;
+const MAX_QUADS: usize = 4;
 
 /// [`Element::accumulate`](super::Element) for `NX` positions and `NV` vectors.
 ///

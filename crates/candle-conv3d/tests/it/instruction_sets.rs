@@ -345,3 +345,34 @@ fn wide_rows_and_many_channels_agree() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn an_output_has_the_same_bits_wherever_the_volume_ends() -> Result<()> {
+    // What lets a volume be computed in tiles: far enough from the end, where the end lies must not show.
+    let config = Conv3dConfig::default();
+    for (inputs, outputs) in [(1, 32), (5, 20), (32, 32), (48, 64), (64, 13)] {
+        let whole = random(&[1, inputs, 4, 7, 41], 1, DType::F32)?;
+        let weight = random(&[outputs, inputs, 3, 3, 3], 2, DType::F32)?;
+        let up_weight = random(&[outputs, inputs, 2, 2, 2], 3, DType::F32)?;
+        let bias = random(&[outputs], 4, DType::F32)?;
+        let bits = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let convolved = conv3d(&whole, &weight, Some(&bias), &config)?;
+        let upsampled = upsample2_conv2(&whole, &up_weight, Some(&bias), Activation::Relu)?;
+        for (first, width) in [(3, 9), (8, 17), (1, 38), (20, 4)] {
+            let part = whole.narrow(3, 1, 6)?.narrow(4, first, width)?;
+            let found = conv3d(&part, &weight, Some(&bias), &config)?;
+            let inside = |tensor: &Tensor, y, x| tensor.narrow(3, y, 4)?.narrow(4, x, width - 2);
+            assert_eq!(
+                bits(&inside(&found, 1, 1)?)?,
+                bits(&inside(&convolved, 2, first + 1)?)?
+            );
+            let found = upsample2_conv2(&part, &up_weight, Some(&bias), Activation::Relu)?;
+            let inside = |tensor: &Tensor, y, x| tensor.narrow(3, y, 10)?.narrow(4, x, 2 * width - 2);
+            assert_eq!(
+                bits(&inside(&found, 0, 0)?)?,
+                bits(&inside(&upsampled, 2, 2 * first)?)?
+            );
+        }
+    }
+    Ok(())
+}
