@@ -6,6 +6,9 @@
 //! `[N, C, D, H, W]`. Results are channels-last in memory (a permuted view), which is also the layout the kernels read
 //! in place: pass results on as they are, `contiguous()` between layers only costs time.
 //!
+//! Where the machine has vectors, 3³ convolutions of many channels take a third of the products (Winograd's minimal
+//! filtering, forward and backward); portable code and `f64` take them all and say what is right.
+//!
 //! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AVX-512,
 //! AVX2 with FMA, or portable) is found at run time; the environment variable `DEEPFINDER_ISA=scalar|avx2|avx512`
 //! forces one.
@@ -33,6 +36,11 @@ mod ops;
 
 pub mod cpu;
 pub mod reference;
+
+/// Spacing on each axis (D, H, W) of the grid from which outputs of [`conv3d`] are computed together: a volume that is
+/// computed in pieces gives the same bits as the whole where pieces begin on this grid, and where every group of
+/// outputs that is kept sees the same inputs.
+pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
 pub use error::Conv3dError;

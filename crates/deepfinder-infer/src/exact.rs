@@ -25,11 +25,11 @@ pub(crate) fn run(
 ) -> Result<Work> {
     let [depth, height, width] = input.shape();
     let [core_z, core_y, core_x] = tiling.core;
-    let (rows, columns) = (stretches(height, core_y), stretches(width, core_x));
+    let (rows, columns) = (stretches(1, height, core_y), stretches(2, width, core_x));
     let classes = output.score_maps();
     let mut work = Work::default();
     progress.begin("segmenting", (depth * height * width) as u64, "voxels");
-    for z in stretches(depth, core_z) {
+    for z in stretches(0, depth, core_z) {
         // One tile spans the planes: they can be written as they come.
         if let ([y], [x]) = (&rows[..], &columns[..]) {
             let tile = Tile {

@@ -1,10 +1,15 @@
-use deepfinder_net::{RECEPTIVE_FIELD, SIDE_MULTIPLE};
+use deepfinder_net::{INFLUENCE, ORIGIN_MULTIPLE, SIDE_MULTIPLE};
 
-/// Voxels of margin before and after a tile's core: as far as the network looks, on the grid of its pooling.
-const MARGIN: [usize; 2] = [
-    RECEPTIVE_FIELD.before.next_multiple_of(SIDE_MULTIPLE),
-    RECEPTIVE_FIELD.after.next_multiple_of(SIDE_MULTIPLE),
-];
+/// Voxels of margin before and after a tile's core on each axis, so that its result is the whole volume's to the last
+/// bit; before, windows then still begin on the network's grid.
+const MARGIN: [[usize; 2]; 3] = [margin(0), margin(1), margin(2)];
+
+const fn margin(axis: usize) -> [usize; 2] {
+    [
+        INFLUENCE[axis].before,
+        INFLUENCE[axis].after.next_multiple_of(SIDE_MULTIPLE),
+    ]
+}
 
 /// A stretch of one axis: what a tile adds to the result, and what it must read for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +18,7 @@ pub(crate) struct Stretch {
     pub core: usize,
     /// Voxels of the core that lie in the tomogram.
     pub core_length: usize,
-    /// First voxel to read, a multiple of 4.
+    /// First voxel to read, on the network's grid.
     pub window: usize,
     /// Voxels to read, a multiple of 4; where the tomogram is padded at its end, past that.
     pub window_length: usize,
@@ -21,18 +26,19 @@ pub(crate) struct Stretch {
 
 /// Cuts an axis into cores of at most `core` voxels (a multiple of 4). Windows end at the border of the padded
 /// tomogram: there, and nowhere else, the network shall see its own zero padding.
-pub(crate) fn stretches(length: usize, core: usize) -> Vec<Stretch> {
+pub(crate) fn stretches(axis: usize, length: usize, core: usize) -> Vec<Stretch> {
+    let [before, after] = MARGIN[axis];
     let padded = length.next_multiple_of(SIDE_MULTIPLE);
     (0..length)
         .step_by(core)
         .map(|first| {
             let end = (first + core).min(padded);
-            let window = first.saturating_sub(MARGIN[0]);
+            let window = first.saturating_sub(before) / ORIGIN_MULTIPLE[axis] * ORIGIN_MULTIPLE[axis];
             Stretch {
                 core: first,
                 core_length: end.min(length) - first,
                 window,
-                window_length: (end + MARGIN[1]).min(padded) - window,
+                window_length: (end + after).min(padded) - window,
             }
         })
         .collect()
@@ -70,9 +76,9 @@ impl Demand {
                 let z = self.core_depth(y, x);
                 let tiling = self.with_chunk([z, y, x]);
                 let fits = self.workspace(tiling) <= self.bytes as f64;
-                let computed: f64 = [(depth, z), (height, y), (width, x)]
-                    .map(|(length, core)| {
-                        let windows = stretches(length, core).into_iter().map(|s| s.window_length);
+                let computed: f64 = [(0, depth, z), (1, height, y), (2, width, x)]
+                    .map(|(axis, length, core)| {
+                        let windows = stretches(axis, length, core).into_iter().map(|s| s.window_length);
                         windows.sum::<usize>() as f64
                     })
                     .iter()
@@ -96,7 +102,7 @@ impl Demand {
 
     /// A tile of that core, with the thickest chunks that fit.
     pub(crate) fn with_chunk(&self, core: [usize; 3]) -> Tiling {
-        let depth = longest_window(self.shape[0], core[0]);
+        let depth = longest_window(0, self.shape[0], core[0]);
         let fits = |chunk: &usize| self.workspace(Tiling { core, chunk: *chunk }) <= self.bytes as f64;
         let chunk = [depth, 32, 16, 8]
             .into_iter()
@@ -123,16 +129,16 @@ impl Demand {
     fn workspace(&self, tiling: Tiling) -> f64 {
         let [z, y, x] = tiling.core;
         let [depth, height, width] = self.shape;
-        let column = longest_window(height, y) * longest_window(width, x);
-        let whole = tiling.chunk >= longest_window(depth, z);
-        let kept_planes = if whole { 0 } else { MARGIN[1] + 12 };
+        let column = longest_window(1, height, y) * longest_window(2, width, x);
+        let whole = tiling.chunk >= longest_window(0, depth, z);
+        let kept_planes = if whole { 0 } else { MARGIN[0][1] + 12 };
         let channels = 4 * (32 * kept_planes + tiling.chunk * (32 + 48 + 32 + 2 * self.classes + 16));
         (column * channels) as f64
     }
 }
 
-fn longest_window(length: usize, core: usize) -> usize {
-    stretches(length, core)
+fn longest_window(axis: usize, length: usize, core: usize) -> usize {
+    stretches(axis, length, core)
         .into_iter()
         .map(|stretch| stretch.window_length)
         .max()
@@ -155,23 +161,18 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn margins_cover_what_the_network_looks_at() {
-        assert!(MARGIN[0] >= RECEPTIVE_FIELD.before && MARGIN[1] >= RECEPTIVE_FIELD.after);
-    }
-
     proptest! {
         #[test]
-        fn cores_make_the_axis_and_windows_reach_far_enough(length in 1..400usize, blocks in 1..60usize) {
+        fn cores_make_the_axis_and_windows_reach_far_enough(axis in 0..3usize, length in 1..800usize, blocks in 1..60usize) {
             let padded = length.next_multiple_of(4);
             let mut next = 0;
-            for s in stretches(length, blocks * 4) {
+            for s in stretches(axis, length, blocks * 4) {
                 prop_assert_eq!(s.core, next);
                 next += s.core_length;
-                prop_assert!(s.window % 4 == 0 && s.window_length % 4 == 0);
-                prop_assert!(s.window == 0 || s.core - s.window >= RECEPTIVE_FIELD.before);
+                prop_assert!(s.window % ORIGIN_MULTIPLE[axis] == 0 && s.window_length % 4 == 0);
+                prop_assert!(s.window == 0 || s.core - s.window >= INFLUENCE[axis].before);
                 let end = s.window + s.window_length;
-                prop_assert!(end == padded || end - next >= RECEPTIVE_FIELD.after);
+                prop_assert!(end == padded || end - next >= INFLUENCE[axis].after);
             }
             prop_assert_eq!(next, length);
         }
@@ -206,7 +207,7 @@ mod tests {
         let tiling = demand(shape).tiling();
         let computed: usize = (0..3)
             .map(|axis| {
-                let windows = stretches(shape[axis], tiling.core[axis]).into_iter();
+                let windows = stretches(axis, shape[axis], tiling.core[axis]).into_iter();
                 windows.map(|s| s.window_length).sum::<usize>()
             })
             .product();

@@ -1,3 +1,4 @@
+use candle_conv3d::GRID;
 use candle_core::Shape;
 
 /// Name of the network in the metadata of its weights.
@@ -10,10 +11,48 @@ pub const ARCHITECTURE_VERSION: u32 = 1;
 pub const SIDE_MULTIPLE: usize = 4;
 
 /// How far the network looks: see [`ReceptiveField`].
-pub const RECEPTIVE_FIELD: ReceptiveField = ReceptiveField {
-    before: 31,
-    after: 34,
-};
+pub const RECEPTIVE_FIELD: ReceptiveField = reach(1);
+
+/// How far the last bits of a result look, on each axis (D, H, W): further than the network itself, since a
+/// convolution computes neighbouring outputs together ([`candle_conv3d::GRID`]).
+pub const INFLUENCE: [ReceptiveField; 3] = [reach(GRID[0]), reach(GRID[1]), reach(GRID[2])];
+
+/// Where a part of a volume may begin so that its voxels lie on the same grid at each level: at multiples of this, on
+/// each axis (D, H, W).
+pub const ORIGIN_MULTIPLE: [usize; 3] = [
+    SIDE_MULTIPLE * GRID[0],
+    SIDE_MULTIPLE * GRID[1],
+    SIDE_MULTIPLE * GRID[2],
+];
+
+/// Walks back through the layers from each of the voxels that pool to one, where a 3-wide convolution looks as far as
+/// the `grid` outputs beside each other that it computes together.
+const fn reach(grid: usize) -> ReceptiveField {
+    let grid = grid as isize;
+    let mut field = ReceptiveField { before: 0, after: 0 };
+    let mut voxel = 0;
+    while voxel < SIDE_MULTIPLE as isize {
+        // Two convolutions, up from half, two more, up from a quarter, four, and down again with two on each level.
+        let mut first = voxel - 2 * grid;
+        first = first.div_euclid(2) - 2 * grid;
+        first = first.div_euclid(2) - 4 * grid;
+        first = 2 * (2 * first - 2 * grid) - 2 * grid;
+        // The odd outputs of an up-convolution see one input further; pooling reads pairs.
+        let mut last = voxel + 2 * grid;
+        last = (last + 1).div_euclid(2) + 2 * grid;
+        last = (last + 1).div_euclid(2) + 4 * grid;
+        last = 2 * (2 * last + 1 + 2 * grid) + 1 + 2 * grid;
+        let (before, after) = ((voxel - first) as usize, (last - voxel) as usize);
+        if before > field.before {
+            field.before = before;
+        }
+        if after > field.after {
+            field.after = after;
+        }
+        voxel += 1;
+    }
+    field
+}
 
 /// Input voxels that an output voxel depends on, on each axis: those from `before` in front of it to
 /// `after` behind it. The sides differ because a 2-wide kernel and pooling look ahead.

@@ -29,7 +29,10 @@ mod sweep;
 mod unet;
 mod weights;
 
-pub use architecture::{ARCHITECTURE, ARCHITECTURE_VERSION, RECEPTIVE_FIELD, ReceptiveField, SIDE_MULTIPLE};
+pub use architecture::{
+    ARCHITECTURE, ARCHITECTURE_VERSION, INFLUENCE, ORIGIN_MULTIPLE, RECEPTIVE_FIELD, ReceptiveField,
+    SIDE_MULTIPLE,
+};
 pub use error::{BoxError, NetError, Result};
 pub use metadata::{ClassName, Metadata, SHREC19_CLASSES, ZERO_MEAN_UNIT_DEVIATION};
 pub use sweep::Sweep;

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 
-use candle_conv3d::{Activation, Conv3dConfig, Padding, conv3d, conv3d_concat, max_pool2, upsample2_conv2};
+use candle_conv3d::{
+    Activation, Conv3dConfig, GRID, Padding, conv3d, conv3d_concat, max_pool2, upsample2_conv2,
+};
 use candle_core::Tensor;
 
 use crate::unet::{Convolution, UNet};
@@ -50,7 +52,7 @@ impl UNet {
 
 impl Sweep<'_> {
     /// Takes the next planes `[1, 1, D, H, W]`, and gives the logits `[1, classes, d, H, W]` of those planes, from
-    /// the first one on, that are now decided: they lag behind by [`RECEPTIVE_FIELD`](crate::RECEPTIVE_FIELD)`.after`,
+    /// the first one on, that are now decided: they lag behind by [`INFLUENCE`](crate::INFLUENCE)`[0].after` at most,
     /// rounded up. With the volume's last planes come all that are left. `None`: none yet.
     ///
     /// # Errors
@@ -172,7 +174,7 @@ impl Queue {
     }
 
     /// A 3³ convolution of the planes and, where there is one, of the skip's planes beside them. It needs a plane
-    /// before and one after, which at the volume's ends are zeros.
+    /// before and one after, which at the volume's ends are zeros. Until then it gives planes that are computed together.
     fn convolve(
         &mut self,
         layer: &Convolution,
@@ -182,20 +184,24 @@ impl Queue {
     ) -> Result<Option<Tensor>> {
         self.push(planes)?;
         let (before, after) = (usize::from(!self.begun), usize::from(last));
-        if self.planes + before + after < 3 {
+        let possible = (self.planes + before + after).saturating_sub(2);
+        let together = if last { 1 } else { GRID[0] };
+        let given = possible / together * together;
+        if given == 0 {
             return Ok(None);
         }
         let config = Conv3dConfig {
             padding: Padding::Explicit([[before, after], [1, 1], [1, 1]]),
             activation: Activation::Relu,
         };
-        let input = self.first(self.planes)?;
-        let done = self.planes.saturating_sub(2);
+        let read = given + 2 - before - after;
+        let done = given - before;
+        let input = self.first(read)?;
         let bias = Some(&layer.bias);
         let output = match skip {
             None => conv3d(&input, &layer.weight, bias, &config)?,
             Some(skip) => {
-                let beside = skip.first(self.planes)?;
+                let beside = skip.first(read)?;
                 skip.discard(done)?;
                 conv3d_concat(&input, &beside, &layer.weight, bias, &config)?
             }

@@ -4,6 +4,7 @@ use super::{
     correlate::{Volume, correlate},
     gather::{Gathered, Lattice, gather},
     packed::Packed,
+    winograd,
 };
 use crate::{
     config::{Activation, Padding},
@@ -130,8 +131,33 @@ pub fn conv3d_forward<T: Element>(
         bias.map_or(shape.output_channels, <[T]>::len),
     )?;
     check_length("the output", shape.output_len(), output.len())?;
-    let mut packed = Vec::with_capacity(sources.len());
     let mut first = 0;
+    let channels = sources.iter().map(|source| source.channels);
+    if let Some(transforms) = winograd::transforms(isa, shape.kernel, channels.chain([shape.output_channels]))
+    {
+        let mut transformed = Vec::with_capacity(sources.len());
+        for source in sources {
+            let weight = |[z, y, x]: [usize; 3], channel: usize, column: usize| {
+                weight[shape.weight_index(column, first + channel, z * shape.kernel[1] + y, x)]
+            };
+            transformed.push(winograd::Source {
+                values: source.values,
+                weights: winograd::transform_weights(isa, source.channels, shape.output_channels, weight),
+            });
+            first += source.channels;
+        }
+        winograd::convolve(
+            isa,
+            transforms,
+            &shape.lattice(),
+            &transformed,
+            winograd::finish(bias, activation),
+            shape.output_channels,
+            output,
+        );
+        return Ok(());
+    }
+    let mut packed = Vec::with_capacity(sources.len());
     for source in sources {
         packed.push(Packed::new(
             isa,
@@ -183,16 +209,9 @@ pub fn conv3d_input_gradient<T: Element>(
     check_length("the input gradient", voxels * channels, input_gradient.len())?;
     let [kd, kh, kw] = shape.kernel;
     // What an input gave to outputs at i − t + pad comes back from there: the same walk with the taps reversed.
-    let packed = Packed::new(
-        isa,
-        kd * kh,
-        kw,
-        shape.output_channels,
-        channels,
-        |row, tap, channel, column| {
-            weight[shape.weight_index(channel, first_channel + column, kd * kh - 1 - row, kw - 1 - tap)]
-        },
-    );
+    let reversed = |row: usize, tap: usize, channel: usize, column: usize| {
+        weight[shape.weight_index(channel, first_channel + column, kd * kh - 1 - row, kw - 1 - tap)]
+    };
     let first = [0, 1, 2].map(|axis| shape.pad_before[axis] as isize - (shape.kernel[axis] as isize - 1));
     let lattice = Lattice {
         batch: shape.batch,
@@ -202,6 +221,25 @@ pub fn conv3d_input_gradient<T: Element>(
         first,
         taps: shape.kernel,
     };
+    if let Some(transforms) = winograd::transforms(isa, shape.kernel, [shape.output_channels, channels]) {
+        let weight =
+            |[z, y, x]: [usize; 3], channel: usize, column: usize| reversed(z * kh + y, x, channel, column);
+        let source = winograd::Source {
+            values: gradient,
+            weights: winograd::transform_weights(isa, shape.output_channels, channels, weight),
+        };
+        winograd::convolve(
+            isa,
+            transforms,
+            &lattice,
+            &[source],
+            winograd::finish(None, Activation::Identity),
+            channels,
+            input_gradient,
+        );
+        return Ok(());
+    }
+    let packed = Packed::new(isa, kd * kh, kw, shape.output_channels, channels, reversed);
     let gathered = [Gathered {
         values: gradient,
         packed: &packed,
@@ -243,7 +281,11 @@ pub fn conv3d_weight_gradient<T: Element>(
             values: source.values,
             channels: source.channels,
         };
-        let sums = correlate(isa, &shape.lattice(), gathered, anchored);
+        let lattice = shape.lattice();
+        let sums = match winograd::transforms(isa, shape.kernel, [source.channels, shape.output_channels]) {
+            Some(transforms) => winograd::correlate(isa, transforms, &lattice, gathered, anchored),
+            None => correlate(isa, &lattice, gathered, anchored),
+        };
         let mut sums = sums.into_iter();
         for row in 0..shape.kernel[0] * shape.kernel[1] {
             for tap in 0..shape.kernel[2] {

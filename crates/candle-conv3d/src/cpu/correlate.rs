@@ -43,9 +43,7 @@ pub(super) fn correlate<T: Element>(
         .sum::<usize>();
     let planes = lattice.batch * lattice.output[0];
     let positions = planes * lattice.output[1] * lattice.output[2];
-    let chunks = (positions / POSITIONS_PER_CHUNK)
-        .clamp(1, MAX_CHUNKS)
-        .min(planes.max(1));
+    let chunks = chunks(positions, planes);
     let partial: Vec<Vec<T>> = (0..chunks)
         .into_par_iter()
         .map(|chunk| {
@@ -60,8 +58,15 @@ pub(super) fn correlate<T: Element>(
     unpack(&partial, &blocks, lanes, rows * depth, anchored.channels)
 }
 
+/// How many partial sums there are, each of some of the planes.
+pub(super) fn chunks(positions: usize, planes: usize) -> usize {
+    (positions / POSITIONS_PER_CHUNK)
+        .clamp(1, MAX_CHUNKS)
+        .min(planes.max(1))
+}
+
 /// Adds the partial sums in order and drops the padding.
-fn unpack<T: Element>(
+pub(super) fn unpack<T: Element>(
     partial: &[Vec<T>],
     blocks: &[ColumnBlock],
     lanes: usize,

@@ -203,6 +203,7 @@ pub(super) fn gather_band<T: Element>(
                     depth: 0,
                     weight: 0,
                     rows,
+                    fresh: false,
                 };
                 gather_lines(isa, along_x, source, out, &lines);
             }

@@ -12,6 +12,7 @@ mod gather;
 mod packed;
 mod pool;
 mod upsample;
+mod winograd;
 
 pub use crate::kernels::{Element, Isa};
 pub use activation::relu_gradient;

@@ -9,13 +9,15 @@
 )]
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::{
-    Outer, Tile, scalar,
+    Outer, Tile, scalar, transform,
     vector::{self, Vector, check_outer, check_tile},
+    winograd::{Finish, INPUTS, TILE, TileRow},
 };
 
 pub(super) const LANES: usize = 16;
@@ -75,6 +77,30 @@ impl Vector for __m512 {
         // SAFETY: as above.
         unsafe { _mm512_fmadd_ps(a, b, self) }
     }
+
+    #[inline(always)]
+    unsafe fn sub_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm512_fnmadd_ps(a, b, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm512_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm512_sub_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // SAFETY: as above. Of a NaN and a number the instruction gives the second.
+        unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
+    }
 }
 
 #[target_feature(enable = "avx512f")]
@@ -130,4 +156,27 @@ pub(super) fn outer(sums: &mut [f32], gathered: &[f32], anchored: &[f32], outer:
 #[target_feature(enable = "avx512f")]
 pub(super) fn relu(values: &mut [f32]) {
     scalar::relu(values);
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn transform_inputs(transformed: &mut [f32], volume: &[f32], call: &TileRow<{ INPUTS[0] }>) {
+    // SAFETY: the function's own target feature.
+    unsafe { transform::inputs::<__m512>(transformed, volume, call) }
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn transform_gradients(transformed: &mut [f32], volume: &[f32], call: &TileRow<{ TILE[0] }>) {
+    // SAFETY: as above.
+    unsafe { transform::gradients::<__m512>(transformed, volume, call) }
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn transform_outputs(
+    outputs: [&mut [f32]; 2],
+    transformed: &[f32],
+    finish: Finish<'_, f32>,
+    call: &TileRow<{ TILE[0] }>,
+) {
+    // SAFETY: as above.
+    unsafe { transform::outputs::<__m512>(outputs, transformed, finish, call) }
 }

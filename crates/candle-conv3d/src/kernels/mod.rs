@@ -14,9 +14,13 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sizes;
 #[cfg(target_arch = "x86_64")]
+mod transform;
+#[cfg(target_arch = "x86_64")]
 mod vector;
+mod winograd;
 
 pub use isa::Isa;
+pub(crate) use winograd::{COMPONENTS, Finish, INPUTS, MAX_CHANNELS, TILE, TileRow, Transforms};
 
 /// Output channels that one kernel call handles: `vectors` vectors, of which the first `columns` lanes exist.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,8 @@ pub struct Tile<'a> {
     pub depth: usize,
     pub weight: usize,
     pub rows: &'a [TapRow],
+    /// Whether the sums begin at zero, not at what `out` holds.
+    pub fresh: bool,
 }
 
 /// One row of positions of a weight gradient.
@@ -100,7 +106,7 @@ impl Element for f64 {}
     reason = "calls of functions for an instruction set that the `Isa` stands for"
 )]
 mod sealed {
-    use super::{Isa, Outer, Tile, isa::InstructionSet, scalar};
+    use super::{Isa, Outer, Tile, Transforms, isa::InstructionSet, scalar};
     #[cfg(target_arch = "x86_64")]
     use super::{avx2, avx512};
 
@@ -123,6 +129,8 @@ mod sealed {
         fn accumulate(isa: Isa, out: &mut [Self], input: &[Self], weights: &[Self], tile: &Tile<'_>);
         /// See [`Outer`].
         fn outer(isa: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>);
+        /// Where the instruction set has a Winograd convolution: its transforms.
+        fn winograd(isa: Isa) -> Option<Transforms<Self>>;
         /// `max(x, 0)` in place.
         fn relu(isa: Isa, values: &mut [Self]);
     }
@@ -150,6 +158,10 @@ mod sealed {
 
         fn outer(_: Isa, sums: &mut [Self], gathered: &[Self], anchored: &[Self], outer: &Outer<'_>) {
             scalar::outer(sums, gathered, anchored, outer);
+        }
+
+        fn winograd(_: Isa) -> Option<Transforms<Self>> {
+            None
         }
 
         fn relu(_: Isa, values: &mut [Self]) {
@@ -219,6 +231,34 @@ mod sealed {
                 // SAFETY: as above.
                 InstructionSet::Avx2 => unsafe { avx2::outer(sums, gathered, anchored, outer) },
                 _ => scalar::outer(sums, gathered, anchored, outer),
+            }
+        }
+
+        fn winograd(isa: Isa) -> Option<Transforms<Self>> {
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => Some(Transforms {
+                    // SAFETY: an `Isa` is only made where the machine has it.
+                    inputs: |to, from, call| unsafe { avx512::transform_inputs(to, from, call) },
+                    // SAFETY: as above.
+                    gradients: |to, from, call| unsafe { avx512::transform_gradients(to, from, call) },
+                    // SAFETY: as above.
+                    outputs: |to, from, finish, call| unsafe {
+                        avx512::transform_outputs(to, from, finish, call);
+                    },
+                }),
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => Some(Transforms {
+                    // SAFETY: as above.
+                    inputs: |to, from, call| unsafe { avx2::transform_inputs(to, from, call) },
+                    // SAFETY: as above.
+                    gradients: |to, from, call| unsafe { avx2::transform_gradients(to, from, call) },
+                    // SAFETY: as above.
+                    outputs: |to, from, finish, call| unsafe {
+                        avx2::transform_outputs(to, from, finish, call);
+                    },
+                }),
+                _ => None,
             }
         }
 

@@ -13,7 +13,9 @@ pub(crate) fn accumulate<T: Float>(out: &mut [T], input: &[T], weights: &[T], ti
             let place = tile.out + line * tile.out_line + x * tile.out_step;
             let out = &mut out[place..place + tile.columns];
             let mut sums = [T::zero(); LANES];
-            sums[..out.len()].copy_from_slice(out);
+            if !tile.fresh {
+                sums[..out.len()].copy_from_slice(out);
+            }
             for row in tile.rows {
                 let place = row.input + tile.input + line * tile.input_line + x * tile.input_step;
                 let weights = weights[row.weight + tile.weight..].as_chunks::<LANES>().0;

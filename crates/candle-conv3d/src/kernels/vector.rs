@@ -31,6 +31,12 @@ pub(super) trait Vector: Copy {
     unsafe fn store_masked(self, to: *mut f32, mask: Self::Mask);
     /// `self + a · b`.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// `self − a · b`.
+    unsafe fn sub_product(self, a: Self, b: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `max(x, 0)`; NaN stays NaN.
+    unsafe fn relu(self) -> Self;
 }
 
 /// Checks that a tile stays inside its slices, whatever the caller worked out.
@@ -85,7 +91,9 @@ pub(super) unsafe fn accumulate<V: Vector, const NX: usize, const NV: usize>(
             for (x, sums) in sums.iter_mut().enumerate() {
                 for (v, sum) in sums.iter_mut().enumerate() {
                     let from = out.add(x * tile.out_step + v * V::LANES);
-                    *sum = if v + 1 < NV {
+                    *sum = if tile.fresh {
+                        V::zero()
+                    } else if v + 1 < NV {
                         V::load(from)
                     } else {
                         V::load_masked(from, mask)

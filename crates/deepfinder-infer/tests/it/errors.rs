@@ -215,7 +215,7 @@ impl Progress for AfterMoments<'_> {
 
 #[test]
 fn the_network_reads_by_windows() {
-    let tomogram = Lazy(noise([100, 8, 8], 1), AtomicU64::new(0));
+    let tomogram = Lazy(noise([160, 8, 8], 1), AtomicU64::new(0));
     let params = SegmentParams {
         workspace_bytes: 1,
         ..SegmentParams::default()
