@@ -1,10 +1,10 @@
 use deepfinder_core::{Progress, Region};
-use deepfinder_net::UNet;
+use deepfinder_net::{Skip, UNet};
 
-use crate::Result;
 use crate::input::Input;
 use crate::output::{Block, Output};
 use crate::tiling::{Stretch, Tiling, stretches};
+use crate::{InferError, Result};
 
 /// What a plan did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +37,7 @@ pub(crate) fn run(
                 y: *y,
                 x: *x,
                 chunk: tiling.chunk,
+                skip: tiling.skip,
                 with_scores: classes.is_some(),
             };
             tile.run(net, input, progress, |_, block| output.write_block(&block))?;
@@ -51,6 +52,7 @@ pub(crate) fn run(
                     y,
                     x,
                     chunk: tiling.chunk,
+                    skip: tiling.skip,
                     with_scores: classes.is_some(),
                 };
                 tile.run(net, input, progress, |first, block| {
@@ -71,6 +73,7 @@ struct Tile {
     y: Stretch,
     x: Stretch,
     chunk: usize,
+    skip: Skip,
     with_scores: bool,
 }
 
@@ -86,7 +89,7 @@ impl Tile {
         let Self { z, y, x, .. } = self;
         let window_end = z.window + z.window_length;
         let core = z.core..z.core + z.core_length;
-        let mut sweep = net.sweep();
+        let mut sweep = net.sweep(self.skip);
         let mut decided = z.window;
         for first in (z.window..window_end).step_by(self.chunk) {
             progress.check()?;
@@ -97,23 +100,23 @@ impl Tile {
                 net.device(),
             )?;
             let last = first + planes == window_end;
-            let Some(logits) = sweep.push(&voxels, last)? else {
-                continue;
-            };
-            let fresh = decided..decided + logits.dim(2)?;
-            decided = fresh.end;
-            // What of these planes belongs to the core.
-            let part = core.start.max(fresh.start)..core.end.min(fresh.end);
-            if part.is_empty() {
-                continue;
-            }
-            let region = Region::new(
-                [part.start - fresh.start, y.core - y.window, x.core - x.window],
-                [part.len(), y.core_length, x.core_length],
-            );
-            let block = Block::of_logits(&logits, region, self.with_scores)?;
-            take(part.start - core.start, block)?;
-            progress.advance(region.voxels() as u64);
+            sweep.push(&voxels, last, |logits| {
+                let fresh = decided..decided + logits.dim(2)?;
+                decided = fresh.end;
+                // What of these planes belongs to the core.
+                let part = core.start.max(fresh.start)..core.end.min(fresh.end);
+                if part.is_empty() {
+                    return Ok(());
+                }
+                let region = Region::new(
+                    [part.start - fresh.start, y.core - y.window, x.core - x.window],
+                    [part.len(), y.core_length, x.core_length],
+                );
+                let block = Block::of_logits(&logits, region, self.with_scores)?;
+                take(part.start - core.start, block)?;
+                progress.advance(region.voxels() as u64);
+                Ok::<_, InferError>(())
+            })?;
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ pub fn segment(
                 classes,
             };
             let tiling = match tile {
-                Some(core) => demand.with_chunk(core),
+                Some(core) => demand.with_core(core),
                 None => demand.tiling(),
             };
             exact::run(net, &input, tiling, &mut output, progress)?

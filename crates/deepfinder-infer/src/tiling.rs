@@ -1,4 +1,4 @@
-use deepfinder_net::{INFLUENCE, ORIGIN_MULTIPLE, SIDE_MULTIPLE};
+use deepfinder_net::{INFLUENCE, ORIGIN_MULTIPLE, SIDE_MULTIPLE, Skip};
 
 /// Voxels of margin before and after a tile's core on each axis, so that its result is the whole volume's to the last
 /// bit; before, windows then still begin on the network's grid.
@@ -51,6 +51,8 @@ pub(crate) struct Tiling {
     pub core: [usize; 3],
     /// Planes that go through the network at once.
     pub chunk: usize,
+    /// What the network does with the first level's features.
+    pub skip: Skip,
 }
 
 /// What may need how much memory, and what is to be kept.
@@ -69,25 +71,29 @@ pub(crate) struct Demand {
 impl Demand {
     /// The tiling that computes the fewest voxels in the margins and fits; else the one that needs least memory.
     pub(crate) fn tiling(&self) -> Tiling {
-        let [depth, height, width] = self.shape;
+        let [_, height, width] = self.shape;
         let mut best: Option<(f64, Tiling)> = None;
         for y in cores(height) {
             for x in cores(width) {
                 let z = self.core_depth(y, x);
-                let tiling = self.with_chunk([z, y, x]);
-                let fits = self.workspace(tiling) <= self.bytes as f64;
-                let computed: f64 = [(0, depth, z), (1, height, y), (2, width, x)]
-                    .map(|(axis, length, core)| {
-                        let windows = stretches(axis, length, core).into_iter().map(|s| s.window_length);
-                        windows.sum::<usize>() as f64
+                let core = [z, y, x];
+                let computed: f64 = [0, 1, 2]
+                    .map(|axis| {
+                        let windows = stretches(axis, self.shape[axis], core[axis]);
+                        windows.iter().map(|s| s.window_length).sum::<usize>() as f64
                     })
                     .iter()
                     .product();
-                // Thin chunks cost some: each layer joins them with the planes that it kept.
-                let cost = computed * (1.0 + 1.0 / tiling.chunk as f64);
-                let rank = if fits { cost } else { 1e30 * self.workspace(tiling) };
-                if best.is_none_or(|(least, _)| rank < least) {
-                    best = Some((rank, tiling));
+                for tiling in self.with_chunks(core) {
+                    // Thin chunks cost some: each layer joins them with the planes that it kept.
+                    let again = if tiling.skip == Skip::Keep { 1.0 } else { 1.15 };
+                    let cost = computed * again * (1.0 + 1.0 / tiling.chunk as f64);
+                    let workspace = self.workspace(tiling);
+                    let fits = workspace <= self.bytes as f64;
+                    let rank = if fits { cost } else { 1e30 * workspace };
+                    if best.is_none_or(|(least, _)| rank < least) {
+                        best = Some((rank, tiling));
+                    }
                 }
             }
         }
@@ -95,21 +101,33 @@ impl Demand {
             Tiling {
                 core: [SIDE_MULTIPLE; 3],
                 chunk: SIDE_MULTIPLE,
+                skip: Skip::Recompute,
             },
             |(_, tiling)| tiling,
         )
     }
 
-    /// A tile of that core, with the thickest chunks that fit.
-    pub(crate) fn with_chunk(&self, core: [usize; 3]) -> Tiling {
+    /// The best way through a tile of that core.
+    pub(crate) fn with_core(&self, core: [usize; 3]) -> Tiling {
+        let [keep, recompute] = self.with_chunks(core);
+        if self.workspace(keep) <= self.bytes as f64 {
+            keep
+        } else {
+            recompute
+        }
+    }
+
+    /// The ways through a tile of that core, each with the thickest chunks that fit.
+    fn with_chunks(&self, core: [usize; 3]) -> [Tiling; 2] {
         let depth = longest_window(0, self.shape[0], core[0]);
-        let fits = |chunk: &usize| self.workspace(Tiling { core, chunk: *chunk }) <= self.bytes as f64;
-        let chunk = [depth, 32, 16, 8]
-            .into_iter()
-            .filter(|chunk| *chunk <= depth)
-            .find(fits)
-            .unwrap_or(SIDE_MULTIPLE);
-        Tiling { core, chunk }
+        [Skip::Keep, Skip::Recompute].map(|skip| {
+            let tiling = |chunk: usize| Tiling { core, chunk, skip };
+            let chunk = [depth, 32, 16, 8]
+                .into_iter()
+                .filter(|chunk| *chunk <= depth)
+                .find(|chunk| self.workspace(tiling(*chunk)) <= self.bytes as f64);
+            tiling(chunk.unwrap_or(SIDE_MULTIPLE))
+        })
     }
 
     /// Planes of a tile. Where one tile spans y and x, planes are written as they come and it may be as deep as
@@ -124,15 +142,22 @@ impl Demand {
         (planes / SIDE_MULTIPLE * SIDE_MULTIPLE).clamp(SIDE_MULTIPLE, whole)
     }
 
-    /// Bytes that the network needs for a tile, nearly: the widest layers of a chunk, and the planes that the skip
-    /// of the first level keeps until the decoder has caught up.
+    /// Bytes that the network needs for a tile, nearly: the widest layers of a chunk, the planes that layers keep for
+    /// their next one, and those of the skips until the decoder has caught up.
     fn workspace(&self, tiling: Tiling) -> f64 {
         let [z, y, x] = tiling.core;
         let [depth, height, width] = self.shape;
         let column = longest_window(1, height, y) * longest_window(2, width, x);
         let whole = tiling.chunk >= longest_window(0, depth, z);
-        let kept_planes = if whole { 0 } else { MARGIN[0][1] + 12 };
-        let channels = 4 * (32 * kept_planes + tiling.chunk * (32 + 48 + 32 + 2 * self.classes + 16));
+        let lag = if whole { 0 } else { MARGIN[0][1] + 12 };
+        // Per voxel of a plane: of the first level's skip and of the second's, which is a quarter as large and half as
+        // deep; then of all layers three planes or so.
+        let kept = match tiling.skip {
+            Skip::Keep => 32 * lag,
+            Skip::Recompute => lag + 3 * (32 + 32) + 4 * 32,
+        };
+        let kept = kept + 48 * lag / 8 + 3 * (32 + 48 + 32 + 16);
+        let channels = 4 * (kept + tiling.chunk * (32 + 48 + 32 + 2 * self.classes + 16));
         (column * channels) as f64
     }
 }
@@ -185,7 +210,7 @@ mod tests {
             let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_voxel: 53, classes: 13 };
             let tiling = demand.tiling();
             prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(4));
-            let smallest = Tiling { core: [4; 3], chunk: 4 };
+            let smallest = Tiling { core: [4; 3], chunk: 4, skip: Skip::Recompute };
             if demand.workspace(smallest) <= demand.bytes as f64 {
                 prop_assert!(demand.workspace(tiling) <= demand.bytes as f64);
             }

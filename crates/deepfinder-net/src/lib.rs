@@ -35,6 +35,6 @@ pub use architecture::{
 };
 pub use error::{BoxError, NetError, Result};
 pub use metadata::{ClassName, Metadata, SHREC19_CLASSES, ZERO_MEAN_UNIT_DEVIATION};
-pub use sweep::Sweep;
+pub use sweep::{Skip, Sweep};
 pub use unet::UNet;
 pub use weights::Weights;

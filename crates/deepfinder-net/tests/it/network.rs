@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Tensor};
-use deepfinder_net::{NetError, RECEPTIVE_FIELD, UNet, Weights};
+use deepfinder_net::{NetError, RECEPTIVE_FIELD, Skip, UNet, Weights};
 
 use rand::{RngExt, SeedableRng};
 
@@ -96,18 +96,31 @@ fn a_sweep_is_a_pass_over_the_whole() {
     for depth in [4, 8, 48, 72] {
         let input = noise(depth as u64, &[1, 1, depth, 8, 12]);
         let expected = bits(&net.forward(&input).unwrap());
-        for chunk in [4, 8, 20, 72] {
-            let mut sweep = net.sweep();
+        let skips = [Skip::Keep, Skip::Recompute];
+        for (chunk, skip) in [4, 8, 20, 72]
+            .into_iter()
+            .flat_map(|chunk| skips.map(|skip| (chunk, skip)))
+        {
+            let mut sweep = net.sweep(skip);
             let mut found = Vec::new();
             for z in (0..depth).step_by(chunk) {
                 let planes = chunk.min(depth - z);
                 let piece = input.narrow(2, z, planes).unwrap();
-                found.extend(sweep.push(&piece, z + planes == depth).unwrap());
+                sweep
+                    .push(&piece, z + planes == depth, |logits| {
+                        assert!(
+                            logits.dim(2).unwrap() <= chunk + 8,
+                            "pieces about as thick as what came"
+                        );
+                        found.push(logits);
+                        Ok::<_, NetError>(())
+                    })
+                    .unwrap();
             }
             let found = bits(&Tensor::cat(&found, 2).unwrap());
-            assert_eq!(found, expected, "depth {depth} in pieces of {chunk}");
+            assert_eq!(found, expected, "depth {depth} in pieces of {chunk}, {skip:?}");
             assert!(
-                sweep.push(&input, true).is_err(),
+                sweep.push(&input, true, |_| Ok::<_, NetError>(())).is_err(),
                 "a sweep that is over takes nothing"
             );
         }
