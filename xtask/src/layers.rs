@@ -12,6 +12,7 @@ use anyhow::Result;
 
 use crate::hygiene;
 use crate::metadata::{Kind, Metadata, Package};
+use crate::reach;
 use crate::report::Complaints;
 
 /// What one crate may be built on.
@@ -97,6 +98,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut complaints = Complaints::default();
     check(&metadata, &mut complaints);
     hygiene::check(root, &metadata, &mut complaints)?;
+    reach::check(root, &metadata, &mut complaints)?;
     complaints.conclude(&format!(
         "layers hold: {} crates, every arrow in the table",
         metadata.members().count()

@@ -14,6 +14,7 @@ mod hygiene;
 mod layers;
 mod licences;
 mod metadata;
+mod reach;
 mod report;
 mod validate;
 
@@ -40,7 +41,7 @@ struct Arguments {
 enum Command {
     /// Everything a change must pass: fmt, layers, dependencies, clippy, doc, tests
     Validate,
-    /// The arrows between our crates, and the house rules that can be read off the files
+    /// The arrows between our crates, who touches files and terminal, and the house rules that can be read off the files
     CheckLayers,
     /// Licences and sources of every crate we build on, and what reaches candle through them
     CheckDependencies,

@@ -120,6 +120,41 @@ fn broken_house_rules_are_refused() {
     }
 }
 
+#[test]
+fn a_crate_that_reads_files_or_prints_is_refused() {
+    let copy = copy_of_the_workspace();
+    let source = "//! Empty.\n\nfn read() {\n    std::fs::read(\"a\").ok();\n    println!();\n}\n";
+    for name in ["deepfinder-cluster", "deepfinder-io", "deepfinder-cli"] {
+        write(
+            &copy.path().join(format!("crates/{name}/src/more/deep.rs")),
+            source,
+        );
+    }
+    let output = check_layers(copy.path());
+    assert!(!output.status.success());
+    let place = |name: &str, line| {
+        Path::new("crates")
+            .join(name)
+            .join(format!("src/more/deep.rs:{line}: "))
+    };
+    for (name, line, refused) in [
+        ("deepfinder-cluster", 4, true),
+        ("deepfinder-cluster", 5, true),
+        ("deepfinder-io", 4, false),
+        ("deepfinder-io", 5, true),
+        ("deepfinder-cli", 4, true),
+        ("deepfinder-cli", 5, false),
+    ] {
+        let place = place(name, line).display().to_string();
+        assert_eq!(
+            errors(&output).contains(&place),
+            refused,
+            "{place}{}",
+            errors(&output)
+        );
+    }
+}
+
 fn check_layers(root: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_xtask"))
         .arg("check-layers")
