@@ -136,8 +136,8 @@ impl<'a> Session<'a> {
                     return Ok(Ended::Cancelled);
                 }
                 self.step(&mut patches)?;
-                progress.advance(1);
                 progress.note(&self.note());
+                progress.advance(1);
             }
             let weights = self.weights()?;
             let validated = validation
