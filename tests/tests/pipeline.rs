@@ -8,6 +8,12 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
+/// Names of the stages of a run.
+fn stages_of(run: &Value) -> Vec<&str> {
+    let stages = run["stages"].as_array().unwrap().iter();
+    stages.map(|stage| stage["stage"].as_str().unwrap()).collect()
+}
+
 #[test]
 fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
     let bench = Bench::default();
@@ -26,16 +32,11 @@ fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
             .iter()
             .all(|stage| stage["skipped"] == false)
     );
+    assert_eq!(stages_of(&plan), ["train", "segment", "pick", "evaluate"]);
     assert!(!bench.path("project/output").exists());
 
     let done = json(&bench.run("run project --json").success());
-    let stages: Vec<_> = done["stages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|s| s["stage"].as_str().unwrap())
-        .collect();
-    assert_eq!(stages, ["train", "segment", "pick", "evaluate"]);
+    assert_eq!(stages_of(&done), stages_of(&plan));
     for product in [
         "train/best.safetensors",
         "train/curves.svg",
@@ -74,6 +75,20 @@ fn init_finds_the_picks_beside_tomograms() {
     assert_eq!(info["tomograms"]["b"], "test");
     assert_eq!(info["classes"]["1"], "ribosome");
     bench.run("init . -t a.mrc").refused(&["deepfinder.toml"]);
+}
+
+#[test]
+fn an_empty_project_shows_how_to_add_a_tomogram() {
+    let bench = Bench::default();
+    bench.run("init .").success();
+    bench.run("run . --dry-run").refused(&["train"]);
+    let toml = std::fs::read_to_string(bench.path("deepfinder.toml")).unwrap();
+    let (head, example) = toml.split_once("# [[tomogram]]").unwrap();
+    let example = example.replace("\n# ", "\n");
+    bench.write("deepfinder.toml", format!("{head}[[tomogram]]{example}"));
+    let info = json(&bench.run("info deepfinder.toml --json").success());
+    assert_eq!(info["tomograms"]["tomo1"], "train");
+    assert_eq!(info["missing"], serde_json::json!(["tomo1.mrc", "tomo1.xml"]));
 }
 
 #[test]

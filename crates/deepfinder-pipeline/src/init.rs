@@ -26,8 +26,17 @@ const HEADER: &str = "\
 # Every tomogram has a split: `train` (the network learns from it; needs picks), `validate` (training is judged by it;
 # needs picks), or `test` (it is segmented and picked; scored where there are picks).
 # A class's radius is in voxels (12) or Å (\"120 A\"); `mask = \"file.mrc\"` draws its shape instead of a sphere.
-# More settings, with their defaults: see `deepfinder run --help` and the README.
+# More settings, with their defaults: see the README.
 
+";
+
+/// What to write where no tomogram was given.
+const EXAMPLE: &str = "
+# [[tomogram]]
+# name = \"tomo1\"
+# file = \"tomo1.mrc\"
+# split = \"train\"
+# picks = \"tomo1.xml\"
 ";
 
 /// Makes a project file; the last tomogram with picks validates, those without are to be segmented.
@@ -69,9 +78,10 @@ pub fn init_project(job: &InitJob) -> Result<(PathBuf, Project)> {
 
 /// Writes a project file with its explanations.
 pub(crate) fn write_project(path: &Path, project: &Project) -> Result<()> {
+    let example = if project.tomograms.is_empty() { EXAMPLE } else { "" };
     Ok(write_file_atomically(
         path,
-        format!("{HEADER}{}", project.to_toml()?).as_bytes(),
+        format!("{HEADER}{}{example}", project.to_toml()?).as_bytes(),
     )?)
 }
 

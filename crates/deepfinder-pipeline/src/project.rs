@@ -28,7 +28,7 @@ pub struct Project {
     #[serde(rename = "class", default)]
     pub classes: Vec<ProjectClass>,
     /// The tomograms.
-    #[serde(rename = "tomogram", default)]
+    #[serde(rename = "tomogram", default, skip_serializing_if = "Vec::is_empty")]
     pub tomograms: Vec<ProjectTomogram>,
     /// Settings of training.
     #[serde(default)]

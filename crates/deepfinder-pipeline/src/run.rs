@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::evaluate::{EvaluateJob, EvaluatedPair, Evaluation, evaluate_lists};
 use crate::slices::SlicesPicture;
 use crate::stamps::{Stamp, Stamps};
-use crate::train::{annotated_particles, read_options, target_path, tomogram_options};
+use crate::train::{annotated_particles, nothing_to_train_on, read_options, target_path, tomogram_options};
 use crate::{
     Length, Model, PickJob, PickMethod, PipelineError, Project, ProjectTomogram, Result, SegmentJob,
     ShapeSource, Split, TargetJob, TrainPlan, TrainSettings, make_target, open_label_map, open_tomogram,
@@ -93,10 +93,10 @@ pub fn run_project(
             evaluated.push((tomogram, picks));
         }
     }
-    let evaluation = if evaluated.is_empty() || options.dry_run {
+    let evaluation = if evaluated.is_empty() {
         None
     } else {
-        Some(run.evaluate(&evaluated)?)
+        run.evaluate(&evaluated)?
     };
     Ok(RunSummary {
         stages: run.stages,
@@ -181,6 +181,9 @@ impl Run<'_> {
     /// The weights that the project's training gives.
     fn train(&mut self, progress: &dyn Progress) -> Result<PathBuf> {
         let project = self.project;
+        if project.tomograms_for(Split::Train).next().is_none() {
+            return Err(nothing_to_train_on());
+        }
         let folder = project.output_path("train");
         let run = RunFolder::new(&folder);
         let weights = run.best_weights();
@@ -316,8 +319,19 @@ impl Run<'_> {
         Ok(picks)
     }
 
-    fn evaluate(&mut self, evaluated: &[(&ProjectTomogram, PathBuf)]) -> Result<Evaluation> {
+    fn evaluate(&mut self, evaluated: &[(&ProjectTomogram, PathBuf)]) -> Result<Option<Evaluation>> {
         let project = self.project;
+        let path = project.output_path("evaluation.json");
+        self.stages.push(StageReport {
+            stage: "evaluate",
+            subject: "project".to_owned(),
+            product: path.clone(),
+            // It takes no time, and its table is what one runs the project for.
+            skipped: false,
+        });
+        if self.options.dry_run {
+            return Ok(None);
+        }
         let mut pairs = Vec::new();
         let mut voxel_size = None;
         for (tomogram, picks) in evaluated {
@@ -338,18 +352,10 @@ impl Run<'_> {
             ..EvaluateJob::default()
         };
         let evaluation = evaluate_lists(&pairs, &job)?;
-        let path = project.output_path("evaluation.json");
         let text = serde_json::to_vec_pretty(&evaluation)
             .map_err(|error| PipelineError::input(error.to_string()))?;
         write_file_atomically(&path, &text)?;
-        let report = StageReport {
-            stage: "evaluate",
-            subject: "project".to_owned(),
-            product: path,
-            skipped: false,
-        };
-        self.stages.push(report);
-        Ok(evaluation)
+        Ok(Some(evaluation))
     }
 }
 

@@ -61,9 +61,7 @@ impl TrainPlan {
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let Some(first) = training.first() else {
-            return Err(PipelineError::input(
-                "the project has no tomogram to train on: give one `split = \"train\"` and its picks",
-            ));
+            return Err(nothing_to_train_on());
         };
         let voxel_size = first.tomogram.voxel_size();
         for other in training.iter().chain(&validation) {
@@ -128,6 +126,13 @@ impl TrainPlan {
         }
         Ok(outcome)
     }
+}
+
+pub(crate) fn nothing_to_train_on() -> PipelineError {
+    PipelineError::input(
+        "the project has no tomogram to train on: give one `split = \"train\"` and its picks, or name trained weights as \
+         `weights` of [segment]",
+    )
 }
 
 /// The epochs that a run has done.
