@@ -108,6 +108,36 @@ fn a_run_is_neither_overwritten_nor_resumed_from_nothing() {
 }
 
 #[test]
+fn the_published_classes_have_their_names() {
+    let Some(shared) = shared() else { return };
+    let bench = Bench::default();
+    std::fs::copy(
+        shared.join("weights/deepfinder_shrec19.h5"),
+        bench.path("shrec19.h5"),
+    )
+    .unwrap();
+    let info = json(&bench.run("info shrec19.h5 --json").success());
+    assert_eq!(
+        (&info["classes"]["1"], &info["classes"]["12"]),
+        (&"1bxn".into(), &"4d8q".into())
+    );
+    bench
+        .run("simulate -o p --tomograms 0 --shape 32,32,32 --particles 1")
+        .success();
+    let segmented = bench
+        .run("segment p/tomo2.mrc -w shrec19.h5 -o labels.mrc")
+        .success();
+    let classes = info["classes"].as_object().unwrap().values();
+    assert!(
+        classes
+            .into_iter()
+            .any(|name| segmented.contains(name.as_str().unwrap())),
+        "{segmented}"
+    );
+    assert!(!segmented.contains("class 1"), "{segmented}");
+}
+
+#[test]
 fn convert_and_info_agree() {
     let bench = Bench::default();
     bench.write(

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use hdf5_pure::{Dataset, File, Group};
 
 use crate::architecture::{HEAD, LAYERS, Layer, layers};
-use crate::{Metadata, NetError, Result, Weights};
+use crate::{Metadata, NetError, Result, SHREC19_CLASSES, Weights};
 
 pub(crate) fn read(bytes: Vec<u8>, metadata: Metadata) -> Result<Weights> {
     let file = File::from_bytes(bytes).map_err(at("/"))?;
@@ -46,6 +46,29 @@ pub(crate) fn read(bytes: Vec<u8>, metadata: Metadata) -> Result<Weights> {
         named.push((bias_name, bias));
     }
     Weights::from_tensors(named, metadata)
+}
+
+/// [`fingerprint`] of the published SHREC'19 weights.
+const SHREC19: u64 = 0x5e1c_44aa_dfa3_f18e;
+
+/// What the files of published weights do not say of themselves. They are told by their values: the number of classes
+/// alone would name those of anybody's network.
+pub(crate) fn known_metadata(weights: &Weights) -> Result<Option<Metadata>> {
+    Ok((fingerprint(weights)? == SHREC19).then(|| Metadata {
+        voxel_size_angstrom: Some(10.0),
+        ..Metadata::for_classes(SHREC19_CLASSES)
+    }))
+}
+
+/// The 64-bit FNV-1a hash of the last layer's bias: a few values that no two trainings share.
+fn fingerprint(weights: &Weights) -> Result<u64> {
+    let Some(bias) = weights.tensors().get(&format!("{HEAD}.bias")) else {
+        return Ok(0);
+    };
+    let bytes = bias.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes);
+    Ok(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    }))
 }
 
 /// The convolutions by their number: `conv3d` is 0, `conv3d_7` is 7. Keras counts on when a session builds several

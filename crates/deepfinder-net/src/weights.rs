@@ -121,13 +121,18 @@ impl Weights {
         keras::read(bytes, metadata)
     }
 
-    /// Weights from the bytes of a file of either kind: safetensors, or Keras HDF5 with no class names.
+    /// Weights from the bytes of a file of either kind: safetensors, or Keras HDF5. The latter does not name its
+    /// classes; the published SHREC'19 weights are recognised and get their names and voxel size.
     ///
     /// # Errors
     /// As [`from_safetensors`](Self::from_safetensors) and [`from_keras`](Self::from_keras).
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
         if hdf5_pure::is_hdf5_bytes(&bytes) {
-            Self::from_keras(bytes, Metadata::default())
+            let weights = Self::from_keras(bytes, Metadata::default())?;
+            match keras::known_metadata(&weights)? {
+                Some(metadata) => weights.with_metadata(metadata),
+                None => Ok(weights),
+            }
         } else if stored::looks_like(&bytes) {
             Self::from_safetensors(&bytes)
         } else {

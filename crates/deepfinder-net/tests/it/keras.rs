@@ -57,6 +57,15 @@ fn keras_file(weights: &Weights, first: usize, layers: &[&str]) -> Vec<u8> {
 static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| keras_file(&weights(3, 2), 0, &ORDER));
 
 #[test]
+fn the_classes_of_an_own_model_are_not_guessed() {
+    let file = keras_file(&weights(13, 2), 0, &ORDER);
+    assert_eq!(
+        Weights::from_bytes(file).unwrap().metadata(),
+        &Metadata::default()
+    );
+}
+
+#[test]
 fn a_model_reads_wherever_its_numbering_starts() {
     let written = weights(5, 8);
     for first in [0, 1, 7, 93] {

@@ -86,6 +86,25 @@ fn chlamydomonas_scores_are_tensorflows() {
 }
 
 #[test]
+fn the_shrec19_weights_are_recognised() {
+    let Some(path) = shared("weights/deepfinder_shrec19.h5") else {
+        return;
+    };
+    let weights = Weights::from_bytes(std::fs::read(path).unwrap()).unwrap();
+    let names: Vec<_> = weights
+        .metadata()
+        .classes
+        .iter()
+        .map(|class| class.name.as_str())
+        .collect();
+    assert_eq!(names, SHREC19_CLASSES);
+    assert_eq!(weights.metadata().voxel_size_angstrom, Some(10.0));
+    let path = shared("weights/deepfinder_chlamydomonas.h5").unwrap();
+    let weights = Weights::from_bytes(std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(weights.metadata(), &Metadata::default());
+}
+
+#[test]
 fn published_weights_with_other_classes_are_refused() {
     let Some(path) = shared("weights/deepfinder_shrec19.h5") else {
         return;
