@@ -14,6 +14,9 @@ fn stages_of(run: &Value) -> Vec<&str> {
     stages.map(|stage| stage["stage"].as_str().unwrap()).collect()
 }
 
+/// The network of the demo, for simulated tomograms.
+const DEMO_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/demo/model.safetensors");
+
 #[test]
 fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
     let bench = Bench::default();
@@ -105,6 +108,57 @@ fn a_run_is_neither_overwritten_nor_resumed_from_nothing() {
     bench
         .run(&format!("{train} -o other --epochs 2 --resume"))
         .refused(&["other"]);
+}
+
+#[test]
+fn score_maps_give_particles_by_their_peaks() {
+    let bench = Bench::default();
+    bench
+        .run("simulate -o p --tomograms 0 --shape 48,64,64 --particles 1 --seed 5")
+        .success();
+    std::fs::copy(DEMO_MODEL, bench.path("p/model.safetensors")).unwrap();
+    // The last one is the one to test with.
+    bench
+        .run("segment p/tomo2.mrc -w p/model.safetensors -o labels.mrc --scores scores")
+        .success();
+    bench
+        .run("pick scores -o peaks.xml --method peaks --radius 4 --min-score 0.5")
+        .success();
+    let score = |picks: &str| {
+        let report = bench.run(&format!(
+            "evaluate p/tomo2_particles.xml {picks} --radius 4 --json"
+        ));
+        json(&report.success())["pooled"]["localisation"]["recall"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(score("peaks.xml") >= 0.6, "{}", score("peaks.xml"));
+    let info = json(&bench.run("info peaks.xml --json").success());
+    assert_eq!(info["particles"], info["with_score"]);
+
+    let toml = std::fs::read_to_string(bench.path("p/deepfinder.toml")).unwrap();
+    let toml = toml
+        .replace("[segment]", "[segment]\nweights = \"model.safetensors\"")
+        .replace("method = \"mean-shift\"", "method = \"peaks\"\nradius = 4");
+    bench.write("p/deepfinder.toml", toml);
+    let done = json(&bench.run("run p --json").success());
+    assert_eq!(stages_of(&done), ["segment", "pick", "evaluate"]);
+    assert!(score("p/output/picks/tomo2.xml") >= 0.6);
+}
+
+#[test]
+fn of_two_near_particles_the_better_is_picked_whatever_their_classes() {
+    let bench = Bench::default();
+    for (name, second) in [("same.mrc", 1_u8), ("other.mrc", 2)] {
+        let mut labels = ndarray::Array3::zeros((12, 12, 12));
+        labels.slice_mut(ndarray::s![2..5, 2..5, 2..5]).fill(1);
+        labels.slice_mut(ndarray::s![2..4, 2..4, 7..9]).fill(second);
+        deepfinder_io::write_mrc(&bench.path(name), &deepfinder_core::Volume::new(labels)).unwrap();
+        let pick = format!("pick {name} -o picks.xml --method components --json --min-distance");
+        let picked = |distance: &str| json(&bench.run(&format!("{pick} {distance}")).success());
+        assert_eq!(picked("4")["particles"], 2, "{name}");
+        assert_eq!(picked("5")["by_label"], serde_json::json!({ "1": 1 }), "{name}");
+    }
 }
 
 #[test]

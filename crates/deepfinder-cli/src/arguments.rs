@@ -221,14 +221,14 @@ pub(crate) struct PickArgs {
     /// The list to write (.xml, .csv, .tsv)
     #[arg(long, short, value_name = "PICKS")]
     pub(crate) output: PathBuf,
-    /// How voxels become particles
+    /// How voxels become particles: mean-shift, components, dbscan, or peaks of score maps
     #[arg(long, default_value = "mean-shift")]
     pub(crate) method: PickMethod,
     /// Radius of a particle in voxels (6) or Å (60A); not needed for components
     #[arg(long, value_name = "R")]
     pub(crate) radius: Option<Length>,
     /// Drop clusters of fewer voxels
-    #[arg(long, default_value_t = 1, value_name = "VOXELS")]
+    #[arg(long, default_value_t = 0, value_name = "VOXELS")]
     pub(crate) min_size: u64,
     /// Drop clusters of more voxels
     #[arg(long, value_name = "VOXELS")]

@@ -100,7 +100,7 @@ impl PickJob {
             output: output.to_owned(),
             method: PickMethod::default(),
             radius: None,
-            min_size: 1,
+            min_size: 0,
             min_size_of_class: BTreeMap::new(),
             max_size: None,
             min_score: 0.5,
@@ -201,6 +201,7 @@ pub fn pick_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> 
                 )
             })
             .collect(),
+        min_distance_within_class: min_distance,
         min_distance_across_classes: min_distance,
         mask: mask.as_ref(),
         top_n: job.top,

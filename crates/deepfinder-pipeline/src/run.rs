@@ -279,8 +279,9 @@ impl Run<'_> {
             let job = PickJob {
                 method: settings.method,
                 radius: Some(pick_radius(project, voxel_size)?),
-                min_size: settings.min_size.unwrap_or(1),
-                min_size_of_class: if settings.min_size.is_some() {
+                min_size: settings.min_size.unwrap_or(0),
+                // A peak has no size.
+                min_size_of_class: if settings.min_size.is_some() || settings.method == PickMethod::Peaks {
                     BTreeMap::new()
                 } else {
                     min_sizes(project, voxel_size)?
