@@ -148,6 +148,13 @@ fn target_refuses_particles_without_a_shape() {
         "target picks.csv --like tomo.mrc --radius ribosome=3 -o t.mrc",
         &["ribosome"],
     );
+    for (order, said) in [("1,1", "twice"), ("1,2", "class 2"), ("1,membrane", "membrane")] {
+        refused(
+            &bench,
+            &format!("target picks.csv --like tomo.mrc --radius 1=3 --order {order} -o t.mrc"),
+            &["order", said][usize::from(order.ends_with('e'))..],
+        );
+    }
     bench
         .run("target picks.csv --like tomo.mrc --radius 1=30A -o t.mrc")
         .success();
@@ -168,6 +175,10 @@ fn projects_are_checked_before_training() {
              [[tomogram]]\nname = 't'\nfile = 'tomo.mrc'\nsplit = 'train'\n{extra}"
         )
     };
+    bench.write("deepfinder.toml", project("[target]\norder = ['a', 'b']\n"));
+    refused(&bench, "run .", &["deepfinder.toml", "order", "`b`"]);
+    bench.write("deepfinder.toml", project("[target]\norder = ['a', '1']\n"));
+    refused(&bench, "run .", &["order", "`a` twice"]);
     bench.write("deepfinder.toml", project(""));
     refused(&bench, "train . -o run", &["`t`", "target"]);
     bench

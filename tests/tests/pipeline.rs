@@ -162,6 +162,47 @@ fn of_two_near_particles_the_better_is_picked_whatever_their_classes() {
 }
 
 #[test]
+fn the_order_of_classes_says_which_lies_on_top() {
+    let bench = Bench::default();
+    bench
+        .run("simulate -o p --tomograms 0 --shape 32,32,32 --particles 1")
+        .success();
+    bench.write("picks.csv", "class,x,y,z\n1,16,16,16\n2,16,16,16\n");
+    let target = "target picks.csv --like p/tomo1.mrc --radius a=4 --radius 2=4 --class a=1 -o t.mrc --json";
+    let labels = |order: &str| {
+        let summary = json(&bench.run(&format!("{target} {order}")).success());
+        let labels = summary["voxels_by_label"].as_object().unwrap();
+        labels.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(labels(""), ["0", "2"]);
+    assert_eq!(labels("--order 2,a"), ["0", "1"]);
+    assert_eq!(labels("--order a"), ["0", "1"]);
+
+    // A project says the same, and its targets are made anew when it changes.
+    std::fs::rename(bench.path("picks.csv"), bench.path("p/picks.csv")).unwrap();
+    let run = |order: &str| {
+        bench.write(
+            "p/deepfinder.toml",
+            format!(
+                "version = 1\n{order}[[class]]\nlabel = 1\nname = 'a'\nradius = 4\n[[class]]\nlabel = 2\nname = 'b'\n\
+                 radius = 4\n[train]\nepochs = 1\nsteps_per_epoch = 1\nbatch = 1\npatch = 8\n\
+                 [[tomogram]]\nname = 't'\nfile = 'tomo1.mrc'\nsplit = 'train'\npicks = 'picks.csv'\n"
+            ),
+        );
+        bench.run("run p").success();
+        let info = json(&bench.run("info p/output/targets/t.mrc --json").success());
+        info["labels"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(run(""), ["0", "2"]);
+    assert_eq!(run("[target]\norder = ['b', 'a']\n"), ["0", "1"]);
+}
+
+#[test]
 fn the_published_classes_have_their_names() {
     let Some(shared) = shared() else { return };
     let bench = Bench::default();

@@ -117,6 +117,10 @@ pub(crate) struct TargetArgs {
     /// Draw a class as a shape: a cubic binary volume, rotated with each particle. Repeat
     #[arg(long, value_name = "CLASS=FILE", value_parser = named::<PathBuf>)]
     pub(crate) mask: Vec<(String, PathBuf)>,
+    /// Which class lies on top where particles overlap: the later ones, classes not named beneath them all
+    /// [default: the later particle of the list]
+    #[arg(long, value_name = "CLASS,CLASS,…", value_delimiter = ',')]
+    pub(crate) order: Vec<String>,
     /// Draw onto this label map (membranes, say)
     #[arg(long, value_name = "FILE")]
     pub(crate) initial: Option<PathBuf>,

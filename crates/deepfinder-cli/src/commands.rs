@@ -85,6 +85,7 @@ impl Context<'_> {
             voxel_size: voxel_size(args.voxel_size)?,
             tomogram: args.tomogram.clone(),
             shapes: spheres.chain(masks).collect(),
+            order: args.order.clone(),
             initial: args.initial.clone(),
             output: args.output.clone(),
         };

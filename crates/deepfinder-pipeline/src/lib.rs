@@ -52,7 +52,7 @@ pub use model::Model;
 pub use pick::{PickJob, PickMethod, Picked, pick_particles};
 pub use project::{
     EvaluateSettings, PROJECT_FILE, PROJECT_VERSION, PickSettings, Project, ProjectClass, ProjectTomogram,
-    SegmentSettings, Split, TrainSettings,
+    SegmentSettings, Split, TargetSettings, TrainSettings,
 };
 pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
 pub use run::{RunOptions, RunSummary, StageReport, run_project};

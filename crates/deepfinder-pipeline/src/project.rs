@@ -30,6 +30,9 @@ pub struct Project {
     /// The tomograms.
     #[serde(rename = "tomogram", default, skip_serializing_if = "Vec::is_empty")]
     pub tomograms: Vec<ProjectTomogram>,
+    /// Settings of targets.
+    #[serde(default, skip_serializing_if = "TargetSettings::is_default")]
+    pub target: TargetSettings,
     /// Settings of training.
     #[serde(default)]
     pub train: TrainSettings,
@@ -102,6 +105,21 @@ pub struct ProjectTomogram {
     /// Voxel size in Å, where the file says none or a wrong one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voxel_size: Option<f32>,
+}
+
+/// Settings of targets.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetSettings {
+    /// Classes in the order in which they are drawn: later ones lie on top where particles overlap, those not named
+    /// beneath them all. Where it is empty, later particles of the list lie on top.
+    pub order: Vec<String>,
+}
+
+impl TargetSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Settings of training; what is not given is the recipe's.
@@ -202,6 +220,7 @@ impl Project {
             output: default_output(),
             classes: Vec::new(),
             tomograms: Vec::new(),
+            target: TargetSettings::default(),
             train: TrainSettings::default(),
             segment: SegmentSettings::default(),
             pick: PickSettings::default(),
@@ -266,7 +285,19 @@ impl Project {
                 radius_voxels: None,
             })
             .collect();
-        ClassTable::new(classes).map_err(|error| error.to_string())?;
+        let classes = ClassTable::new(classes).map_err(|error| error.to_string())?;
+        let mut ordered = BTreeSet::new();
+        for name in &self.target.order {
+            let Some(class) = classes.by_name(name) else {
+                return Err(format!("`order` of [target] names `{name}`, which is no class"));
+            };
+            if !ordered.insert(class.label) {
+                return Err(format!(
+                    "`order` of [target] names the class `{}` twice",
+                    class.name
+                ));
+            }
+        }
         let mut names = BTreeSet::new();
         for tomogram in &self.tomograms {
             let name = &tomogram.name;

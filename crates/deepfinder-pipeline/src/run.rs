@@ -157,6 +157,7 @@ impl Run<'_> {
             like: project.resolve(&tomogram.file),
             voxel_size: tomogram_options(tomogram)?.voxel_size,
             shapes: shapes.collect(),
+            order: project.target.order.clone(),
             initial: tomogram.initial.as_ref().map(|path| project.resolve(path)),
             tomogram: Some(tomogram.name.clone()),
             output: target_path(project, tomogram),
@@ -170,8 +171,8 @@ impl Run<'_> {
             .chain([job.picks.clone(), job.like.clone()])
             .chain(job.initial.clone())
             .collect();
-        let stamp =
-            Stamp::new((&job.shapes, &job.read, job.voxel_size)).files(inputs.iter().map(PathBuf::as_path));
+        let stamp = Stamp::new((&job.shapes, &job.order, &job.read, job.voxel_size))
+            .files(inputs.iter().map(PathBuf::as_path));
         let output = job.output.clone();
         self.stage("target", &tomogram.name, &output, stamp, || {
             make_target(&job, progress).map(|_| ())

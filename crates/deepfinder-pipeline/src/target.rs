@@ -33,6 +33,9 @@ pub struct TargetJob {
     pub tomogram: Option<String>,
     /// Shape of each class, by name or label.
     pub shapes: Vec<(String, ShapeSource)>,
+    /// Classes, by name or label, in the order in which they are drawn: later ones over earlier ones, those not named
+    /// beneath them all. Where it is empty, later particles of the list lie over earlier ones.
+    pub order: Vec<String>,
     /// A label map to draw onto.
     pub initial: Option<PathBuf>,
     /// The label map to write.
@@ -55,7 +58,7 @@ pub struct TargetSummary {
 /// Draws the target of a tomogram and writes it.
 ///
 /// # Errors
-/// For unreadable files, classes without a shape, an output that cannot be written.
+/// For unreadable files, classes without a shape, an order that names a class twice, an output that cannot be written.
 pub fn make_target(job: &TargetJob, progress: &dyn Progress) -> Result<TargetSummary> {
     check_writable(&job.output)?;
     let tomogram = open_volume(&job.like)?;
@@ -73,10 +76,18 @@ pub fn make_target(job: &TargetJob, progress: &dyn Progress) -> Result<TargetSum
         };
         shapes.insert(label, shape);
     }
+    let order = job.order.iter().map(|class| label_of(class, &job.read.classes));
     let params = TargetParams {
-        order: ClassOrder::AsListed,
+        order: match order.collect::<Result<Vec<_>>>()? {
+            none if none.is_empty() => ClassOrder::AsListed,
+            classes => ClassOrder::Classes(classes),
+        },
         ..TargetParams::new(shapes)
     };
+    // What is wrong here, no file is to blame for.
+    params
+        .check()
+        .map_err(|error| PipelineError::input(error.to_string()))?;
     let initial = job.initial.as_deref().map(read_label_map).transpose()?;
     let (mut target, summary) = draw(
         info.shape,
@@ -158,7 +169,7 @@ fn label_of(class: &str, classes: &ClassTable) -> Result<Label> {
         .or_else(|| class.parse().ok().filter(|label| *label > 0))
         .ok_or_else(|| {
             PipelineError::input(format!(
-                "`{class}` is no class: give its label (1 to 255) or a name of the class table"
+                "`{class}` is no class: give its label (1 to 255), or a name that the project or --class NAME=LABEL gives to one"
             ))
         })
 }

@@ -7,6 +7,20 @@ pub type Result<T, E = TargetError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
+    /// A class that the order names twice.
+    #[error("class {label} stands twice in the order of classes: name it once, where it is to be drawn")]
+    OrderTwice {
+        /// The class.
+        label: Label,
+    },
+    /// A class of the order that has no shape.
+    #[error(
+        "class {label} of the order of classes has no shape: give it a radius or a mask, or leave it out"
+    )]
+    OrderShape {
+        /// The class.
+        label: Label,
+    },
     /// Particles of a class that has no shape.
     #[error(
         "no shape for {}: give each of these classes a radius or a mask, or leave its particles out",

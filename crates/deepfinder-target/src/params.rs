@@ -33,7 +33,7 @@ impl ParticleShape {
 }
 
 /// Which particles lie on top where shapes overlap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ClassOrder {
     /// Later particles of the list over earlier ones.
     #[default]
@@ -41,6 +41,9 @@ pub enum ClassOrder {
     /// Classes with smaller shapes over those with larger ones, so that small particles stay visible;
     /// as listed among shapes of the same size.
     BySizeDescending,
+    /// Later classes over earlier ones, and those that are not named beneath them all; as listed within a class and
+    /// among those not named.
+    Classes(Vec<Label>),
 }
 
 /// Where the centre of a sphere lies.
@@ -76,8 +79,8 @@ impl TargetParams {
     /// Whether every shape can be drawn.
     ///
     /// # Errors
-    /// [`TargetError::BackgroundShape`], [`TargetError::Radius`], [`TargetError::MaskShape`] and
-    /// [`TargetError::EmptyMask`].
+    /// [`TargetError::BackgroundShape`], [`TargetError::Radius`], [`TargetError::MaskShape`],
+    /// [`TargetError::EmptyMask`], [`TargetError::OrderTwice`] and [`TargetError::OrderShape`].
     pub fn check(&self) -> Result<()> {
         for (&label, shape) in &self.shapes {
             if label == BACKGROUND {
@@ -97,6 +100,16 @@ impl TargetParams {
                     if mask.voxels.iter().all(|&voxel| voxel == 0) {
                         return Err(TargetError::EmptyMask { label });
                     }
+                }
+            }
+        }
+        if let ClassOrder::Classes(order) = &self.order {
+            for (i, &label) in order.iter().enumerate() {
+                if order[..i].contains(&label) {
+                    return Err(TargetError::OrderTwice { label });
+                }
+                if !self.shapes.contains_key(&label) {
+                    return Err(TargetError::OrderShape { label });
                 }
             }
         }
@@ -123,19 +136,29 @@ impl TargetParams {
     /// Indices of the particles in the order in which they are drawn.
     pub(crate) fn drawing_order(&self, particles: &ParticleList) -> Vec<usize> {
         let mut order: Vec<usize> = (0..particles.len()).collect();
-        if self.order == ClassOrder::BySizeDescending {
-            let mut sizes: Vec<(Label, f64)> = self
-                .shapes
-                .iter()
-                .map(|(&label, shape)| (label, shape.size_voxels()))
-                .collect();
-            sizes.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-            let mut rank = [0_usize; 256];
-            for i in 1..sizes.len() {
-                let larger = sizes[i].1 > sizes[i - 1].1;
-                rank[usize::from(sizes[i].0)] = rank[usize::from(sizes[i - 1].0)] + usize::from(larger);
+        let label = |index: usize| usize::from(particles[index].label);
+        let mut rank = [0_usize; 256];
+        match &self.order {
+            ClassOrder::AsListed => {}
+            ClassOrder::BySizeDescending => {
+                let mut sizes: Vec<(Label, f64)> = self
+                    .shapes
+                    .iter()
+                    .map(|(&label, shape)| (label, shape.size_voxels()))
+                    .collect();
+                sizes.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+                for i in 1..sizes.len() {
+                    let larger = sizes[i].1 > sizes[i - 1].1;
+                    rank[usize::from(sizes[i].0)] = rank[usize::from(sizes[i - 1].0)] + usize::from(larger);
+                }
+                order.sort_by_key(|&index| Reverse(rank[label(index)]));
             }
-            order.sort_by_key(|&index| Reverse(rank[usize::from(particles[index].label)]));
+            ClassOrder::Classes(classes) => {
+                for (place, &class) in (1..).zip(classes) {
+                    rank[usize::from(class)] = place;
+                }
+                order.sort_by_key(|&index| rank[label(index)]);
+            }
         }
         order
     }

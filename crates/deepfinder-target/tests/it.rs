@@ -214,6 +214,30 @@ fn spheres_hold_the_voxels_within_the_radius() {
 }
 
 #[test]
+fn classes_are_drawn_in_the_order_given() {
+    let shapes = || (1..=3).map(|label| (label, ParticleShape::Sphere { radius_voxels: 2.0 }));
+    let particles: Vec<_> = [1, 2, 3, 1].map(|label| Particle::new([4.0; 3], label)).to_vec();
+    let params = |order: &[u8]| TargetParams {
+        order: ClassOrder::Classes(order.to_vec()),
+        ..TargetParams::new(shapes())
+    };
+    for (order, on_top) in [
+        (&[][..], 1),
+        (&[2], 2),
+        (&[1, 3], 3),
+        (&[3, 2, 1], 1),
+        (&[3, 1, 2], 2),
+    ] {
+        let (map, _) = draw([9, 9, 9], particles.clone(), &params(order));
+        assert_eq!(map.voxels[[4, 4, 4]], on_top, "{order:?}");
+    }
+    let error = params(&[2, 1, 2]).check().unwrap_err();
+    assert!(matches!(error, TargetError::OrderTwice { label: 2 }), "{error}");
+    let error = params(&[2, 4]).check().unwrap_err();
+    assert!(matches!(error, TargetError::OrderShape { label: 4 }), "{error}");
+}
+
+#[test]
 fn later_particles_lie_on_top_unless_smaller_classes_should() {
     let mut params = TargetParams::new([
         (1, ParticleShape::Sphere { radius_voxels: 1.0 }),
