@@ -161,6 +161,23 @@ fn target_refuses_particles_without_a_shape() {
 }
 
 #[test]
+fn evaluate_refuses_what_it_cannot_report() {
+    let bench = bench();
+    let evaluate = "evaluate picks.csv picks.csv --radius 2";
+    refused(
+        &bench,
+        &format!("{evaluate} --json nowhere/report.json"),
+        &["nowhere"],
+    );
+    refused(
+        &bench,
+        &format!("{evaluate} --json=picks.csv"),
+        &["picks.csv", ".json"],
+    );
+    refused(&bench, "evaluate picks.csv --radius 2 --json", &["PICKS"]);
+}
+
+#[test]
 fn projects_are_checked_before_training() {
     let bench = bench();
     bench.write(

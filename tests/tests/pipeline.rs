@@ -162,6 +162,42 @@ fn of_two_near_particles_the_better_is_picked_whatever_their_classes() {
 }
 
 #[test]
+fn a_report_goes_to_the_screen_or_to_a_file() {
+    let bench = Bench::default();
+    let lists = ["truth.csv", "picks.csv"];
+    let list = "class,x,y,z\n1,5,5,5\n1,20,8,6\n";
+    for name in lists {
+        bench.write(name, list);
+    }
+    let printed = bench
+        .run("evaluate truth.csv picks.csv --radius 2 --json")
+        .success();
+    assert_eq!(json(&printed)["pooled"]["localisation"]["f1"], 1.0);
+    // No list is taken for the file to write.
+    for line in [
+        "evaluate --json truth.csv picks.csv --radius 2",
+        "--json evaluate truth.csv picks.csv --radius 2",
+    ] {
+        assert_eq!(bench.run(line).success(), printed);
+    }
+    assert_eq!(bench.files(), ["picks.csv", "truth.csv"]);
+    for line in [
+        "evaluate truth.csv picks.csv --radius 2 --json r.json",
+        "evaluate --json=r.json truth.csv picks.csv --radius 2",
+    ] {
+        let table = bench.run(line).success();
+        assert!(table.contains("any class") && table.contains("r.json"), "{table}");
+        assert_eq!(std::fs::read_to_string(bench.path("r.json")).unwrap(), printed);
+        std::fs::remove_file(bench.path("r.json")).unwrap();
+    }
+    assert!(
+        lists
+            .iter()
+            .all(|name| std::fs::read_to_string(bench.path(name)).unwrap() == list)
+    );
+}
+
+#[test]
 fn the_order_of_classes_says_which_lies_on_top() {
     let bench = Bench::default();
     bench

@@ -1,4 +1,6 @@
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deepfinder_pipeline::{Length, PickMethod};
@@ -17,6 +19,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "General options")]
 pub(crate) struct Global {
     /// Processor cores to use [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -27,9 +30,58 @@ pub(crate) struct Global {
     /// Say more of what is done; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Print the result as JSON, for other programs
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    /// Print the result as JSON, for other programs. `--json FILE.json` prints it as usual and writes the JSON there
+    #[arg(
+        long, global = true, value_name = "FILE.json",
+        num_args = 0..=1, require_equals = true, default_missing_value = "-", value_parser = Json::from_str
+    )]
+    pub(crate) json: Option<Json>,
+}
+
+/// Where a result goes as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Json {
+    /// To standard output, instead of the readable result.
+    Printed,
+    /// Into that file, beside the readable result.
+    File(PathBuf),
+}
+
+impl FromStr for Json {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "-" => Ok(Self::Printed),
+            // Nothing else of ours ends so: no list or volume is ever overwritten by a report.
+            name if is_json_file(name) => Ok(Self::File(name.into())),
+            name => Err(format!("`{name}` must end in .json")),
+        }
+    }
+}
+
+fn is_json_file(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("json"))
+}
+
+/// The command line with `--json FILE.json` put into one word. Any other word behind `--json` is none of its own, so
+/// that `evaluate --json TRUTH PICKS` prints, and neither list is taken for the file to write.
+pub(crate) fn with_json_joined(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut options = true;
+    for word in words {
+        options &= word != "--";
+        match joined.last_mut() {
+            Some(last) if options && last == "--json" && word.to_str().is_some_and(is_json_file) => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined
 }
 
 #[derive(Subcommand)]
@@ -387,6 +439,35 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    fn json_of(line: &str) -> Option<Json> {
+        let words = line.split_whitespace().map(OsString::from);
+        Cli::try_parse_from(with_json_joined(words)).unwrap().global.json
+    }
+
+    #[test]
+    fn json_takes_a_json_file_and_nothing_else() {
+        let file = || Some(Json::File("r.json".into()));
+        assert_eq!(json_of("deepfinder evaluate a.xml b.xml"), None);
+        assert_eq!(
+            json_of("deepfinder evaluate a.xml b.xml --json"),
+            Some(Json::Printed)
+        );
+        assert_eq!(
+            json_of("deepfinder evaluate --json a.xml b.xml"),
+            Some(Json::Printed)
+        );
+        assert_eq!(
+            json_of("deepfinder --json evaluate a.xml b.xml"),
+            Some(Json::Printed)
+        );
+        assert_eq!(json_of("deepfinder evaluate a.xml b.xml --json r.json"), file());
+        assert_eq!(json_of("deepfinder evaluate --json=r.json a.xml b.xml"), file());
+        assert_eq!(json_of("deepfinder --json r.json info a.xml"), file());
+        assert_eq!(json_of("deepfinder info --json -- r.json"), Some(Json::Printed));
+        let words = ["deepfinder", "info", "a.xml", "--json=b.xml"];
+        assert!(Cli::try_parse_from(words).is_err_and(|error| error.to_string().contains(".json")));
     }
 
     #[test]

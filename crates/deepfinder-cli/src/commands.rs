@@ -3,13 +3,13 @@ use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
     ConvertJob, DemoJob, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError,
     Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob, Start,
-    TargetJob, TomogramOptions, TrainPlan, TrainSettings, convert, demo, device, devices, evaluate_files,
-    file_summary, init_project, make_target, pick_particles, run_project, segment_tomogram, simulate_project,
-    voxel_size,
+    TargetJob, TomogramOptions, TrainPlan, TrainSettings, check_writable, convert, demo, device, devices,
+    evaluate_files, file_summary, init_project, make_target, pick_particles, run_project, segment_tomogram,
+    simulate_project, voxel_size,
 };
 
 use crate::arguments::{
-    Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, ListArgs, ModeArg, PickArgs,
+    Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json, ListArgs, ModeArg, PickArgs,
     PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
@@ -20,11 +20,15 @@ const REFERENCE_PATCH: usize = 160;
 
 /// Does what the command line says and prints what came of it.
 pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
+    if let Some(Json::File(path)) = &cli.global.json {
+        // Found before the long work, not after.
+        check_writable(path).map_err(PipelineError::from)?;
+    }
     let context = Context {
         device: &cli.global.device,
         bars: Bars::new(cancel.clone()),
         printer: Printer {
-            json: cli.global.json,
+            json: cli.global.json.clone(),
         },
     };
     match &cli.command {

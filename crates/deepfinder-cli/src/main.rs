@@ -12,7 +12,7 @@ use deepfinder_core::CancelToken;
 use deepfinder_pipeline::PipelineError;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::arguments::Cli;
+use crate::arguments::{Cli, with_json_joined};
 
 /// Exit code where the input or the request is at fault.
 const BAD_INPUT: u8 = 2;
@@ -20,7 +20,7 @@ const BAD_INPUT: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(with_json_joined(std::env::args_os()));
     start_log(cli.global.verbose);
     let cancel = CancelToken::default();
     match set_up(&cli, &cancel).and_then(|()| commands::run(&cli, &cancel)) {

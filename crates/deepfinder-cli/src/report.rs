@@ -12,14 +12,16 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
     ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation, FileSummary, Picked,
-    Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan,
-    TrainingTomogram, VoxelReport,
+    PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome,
+    TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
 };
 use serde_json::{Value, json};
 
+use crate::arguments::Json;
+
 /// Prints results: for people, or as JSON.
 pub(crate) struct Printer {
-    pub(crate) json: bool,
+    pub(crate) json: Option<Json>,
 }
 
 /// Says what went wrong, with its causes.
@@ -35,12 +37,17 @@ pub(crate) fn error(error: &anyhow::Error) {
 }
 
 impl Printer {
-    /// Prints one or the other.
+    /// Prints one or the other, and writes the JSON where a file was named.
     fn print(&self, json: &Value, text: impl FnOnce() -> String) -> Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(json)?);
-        } else {
-            println!("{}", text().trim_end());
+        let pretty = || serde_json::to_string_pretty(json);
+        match &self.json {
+            None => println!("{}", text().trim_end()),
+            Some(Json::Printed) => println!("{}", pretty()?),
+            Some(Json::File(path)) => {
+                write_file_atomically(path, format!("{}\n", pretty()?).as_bytes())
+                    .map_err(PipelineError::from)?;
+                println!("{}\nwrote {}", text().trim_end(), path.display());
+            }
         }
         Ok(())
     }

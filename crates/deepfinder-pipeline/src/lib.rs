@@ -65,6 +65,6 @@ pub use train::{TrainPlan, epochs_of_run};
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
 pub use deepfinder_eval::{Detection, VoxelReport};
 pub use deepfinder_infer::Plan;
-pub use deepfinder_io::{ParticleFormat, ReadOptions};
+pub use deepfinder_io::{ParticleFormat, ReadOptions, check_writable, write_file_atomically};
 pub use deepfinder_sim::{Noise, SimParams};
 pub use deepfinder_train::{Ended, Start, TrainOutcome, TrainingTomogram};
