@@ -239,6 +239,49 @@ fn the_order_of_classes_says_which_lies_on_top() {
 }
 
 #[test]
+fn a_missing_voxel_size_is_said_once() {
+    let bench = Bench::default();
+    let without = |name: &str| {
+        let voxels =
+            ndarray::Array3::from_shape_fn((16, 16, 16), |(z, y, x)| ((z * 7 + y * 5 + x * 3) % 11) as f32);
+        deepfinder_io::write_mrc(&bench.path(name), &deepfinder_core::Volume::new(voxels)).unwrap();
+    };
+    bench.write("picks.csv", "class,x,y,z\n1,8,8,8\n");
+    let tomograms = ["one", "two", "three"].map(|name| {
+        without(&format!("{name}.mrc"));
+        bench
+            .run(&format!("target picks.csv --like {name}.mrc --radius 1=3 -o {name}_t.mrc"))
+            .success();
+        format!(
+            "[[tomogram]]\nname = '{name}'\nfile = '{name}.mrc'\nsplit = 'train'\npicks = 'picks.csv'\ntarget = '{name}_t.mrc'\n"
+        )
+    });
+    let classes = "version = 1\n[[class]]\nlabel = 1\nname = 'a'\nradius = 3\n[train]\npatch = 8\n";
+    let project = format!("{classes}{}", tomograms.concat());
+    bench.write("deepfinder.toml", &project);
+    let plan = bench.run("train . --dry-run");
+    plan.success();
+    assert_eq!(
+        plan.stderr().matches("voxel size").count(),
+        1,
+        "{}",
+        plan.stderr()
+    );
+    assert!(
+        plan.stderr().contains("3 of 3") && plan.stderr().contains("one, two, three"),
+        "{}",
+        plan.stderr()
+    );
+    bench.write(
+        "deepfinder.toml",
+        project.replace("split =", "voxel_size = 10\nsplit ="),
+    );
+    let plan = bench.run("train . --dry-run");
+    plan.success();
+    assert_eq!(plan.stderr(), "");
+}
+
+#[test]
 fn the_published_classes_have_their_names() {
     let Some(shared) = shared() else { return };
     let bench = Bench::default();

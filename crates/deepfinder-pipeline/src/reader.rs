@@ -46,12 +46,18 @@ impl VolumeReader<f32> for Tomogram {
 
 /// Opens a tomogram, to be read lazily.
 ///
+/// What is odd about the file is logged; that it does not say its voxel size is left to those to whom it matters.
+///
 /// # Errors
 /// Where the file cannot be read as a volume.
 pub fn open_tomogram(path: &Path, options: TomogramOptions) -> Result<Arc<dyn VolumeReader<f32>>> {
     let file = open_volume(path)?;
-    for warning in &file.info().warnings {
-        tracing::warn!("{}: {warning}", path.display());
+    let info = file.info();
+    let warn = |warning: &str| tracing::warn!("{}: {warning}", path.display());
+    if options.voxel_size.is_some() || info.voxel_size.is_none() {
+        info.warnings_beside_voxel_size().for_each(warn);
+    } else {
+        info.warnings.iter().map(String::as_str).for_each(warn);
     }
     Ok(Arc::new(Tomogram {
         file: Box::new(file),

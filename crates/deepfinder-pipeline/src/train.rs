@@ -75,6 +75,7 @@ impl TrainPlan {
                 )));
             }
         }
+        warn_of_missing_voxel_sizes(&training, &validation);
         let metadata = Metadata {
             classes: project
                 .classes
@@ -133,6 +134,24 @@ pub(crate) fn nothing_to_train_on() -> PipelineError {
         "the project has no tomogram to train on: give one `split = \"train\"` and its picks, or name trained weights as \
          `weights` of [segment]",
     )
+}
+
+/// Says once for all tomograms what the network will not know of them.
+fn warn_of_missing_voxel_sizes(training: &[TrainingTomogram], validation: &[TrainingTomogram]) {
+    let all = || training.iter().chain(validation);
+    let missing: Vec<_> = all()
+        .filter(|tomogram| tomogram.tomogram.voxel_size().is_none())
+        .map(|tomogram| tomogram.name.as_str())
+        .collect();
+    if !missing.is_empty() {
+        tracing::warn!(
+            "{} of {} tomograms to train on do not say their voxel size ({}): give them `voxel_size = ` in the project \
+             file, so that the network is not used at another scale by mistake",
+            missing.len(),
+            all().count(),
+            missing.join(", ")
+        );
+    }
 }
 
 /// The epochs that a run has done.

@@ -37,6 +37,14 @@ pub struct VolumeInfo {
     pub warnings: Vec<String>,
 }
 
+impl VolumeInfo {
+    /// The warnings that are left where the voxel size is known from elsewhere, or does not matter.
+    pub fn warnings_beside_voxel_size(&self) -> impl Iterator<Item = &str> {
+        let warnings = self.warnings.iter().map(String::as_str);
+        warnings.filter(|warning| !warning.contains("voxel size"))
+    }
+}
+
 /// A volume on disk: a [`VolumeReader`] of voxels as `f32`, and of labels as `u8`.
 ///
 /// Nothing but the header is read until windows are asked for, and then only the pages or chunks they touch;

@@ -199,6 +199,7 @@ fn voxel_sizes_of_0_and_1_are_doubted() {
         let bytes = i16_file(|h| (h.xlen, h.ylen, h.zlen) = (5.0 * size, 3.0 * size, 2.0 * size));
         let file = on_disk("a.mrc", &bytes);
         let opened = open_volume(&file.path).unwrap();
+        assert_eq!(opened.info().warnings_beside_voxel_size().count(), 0);
         (
             opened.voxel_size().map(VoxelSize::angstrom),
             opened.info().warnings.len(),

@@ -75,8 +75,10 @@ fn imagej_tells_the_voxel_size() {
     let file = write("unit=nm\nspacing=2.5\n").unwrap();
     assert_eq!(file.voxel_size(), VoxelSize::new(15.0).ok());
     assert!(file.info().warnings[0].contains("not cubes"));
+    assert_eq!(file.info().warnings_beside_voxel_size().count(), 1);
     let file = write("unit=inch\n").unwrap();
     assert_eq!((file.voxel_size(), file.info().warnings.len()), (None, 1));
+    assert_eq!(file.info().warnings_beside_voxel_size().count(), 0);
     let message = write("ImageJ=1.53\nimages=500\n").unwrap_err().to_string();
     assert!(message.contains("500 slices"), "{message}");
 }
