@@ -1,11 +1,11 @@
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    ConvertJob, DemoJob, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError,
-    Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob, Start,
-    TargetJob, TomogramOptions, TrainPlan, TrainSettings, check_writable, convert, demo, device, devices,
-    evaluate_files, file_summary, init_project, make_target, pick_particles, run_project, segment_tomogram,
-    simulate_project, voxel_size,
+    ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob,
+    PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob,
+    Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, check_writable, convert, demo, device,
+    devices, evaluate_files, file_summary, init_project, make_target, pick_particles, run_project,
+    segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
@@ -123,7 +123,11 @@ impl Context<'_> {
             return self.printer.train_plan(&plan);
         }
         let outcome = plan.execute(if args.resume { Start::Resume } else { Start::Fresh }, &self.bars)?;
-        self.printer.trained(&run, &outcome)
+        self.printer.trained(&run, &outcome)?;
+        match outcome.ended {
+            Ended::Cancelled => Err(PipelineError::Cancelled.into()),
+            Ended::Completed | Ended::NoImprovement => Ok(()),
+        }
     }
 
     fn segment(&self, args: &SegmentArgs) -> Result<()> {
