@@ -148,11 +148,14 @@ impl Printer {
                 Ended::NoImprovement => "\nended early: the validation no longer improved",
                 Ended::Completed => "",
             };
+            // They are drawn epoch by epoch.
+            let curves = match outcome.epochs {
+                0 => String::new(),
+                _ => format!("\ncurves {}", run.join("curves.svg").display()),
+            };
             format!(
-                "{} epochs, {} iterations, {rate:.2} Mvoxel/s{best}{resume}\ncurves {}",
-                outcome.epochs,
-                outcome.steps,
-                run.join("curves.svg").display()
+                "{} epochs, {} iterations, {rate:.2} Mvoxel/s{best}{resume}{curves}",
+                outcome.epochs, outcome.steps
             )
         })
     }
