@@ -7,43 +7,121 @@ use anyhow::{Context, Result, bail};
 
 use crate::metadata::{Metadata, cargo};
 
-/// `(crate, example)`: programs that print a table of their own.
-const EXAMPLES: &[(&str, &str)] = &[
-    ("candle-conv3d", "throughput"),
-    ("deepfinder-train", "training_speed"),
-];
-
-/// Runs every benchmark of the workspace at `root`; their tables go to standard output.
+/// Runs the benchmarks of the workspace at `root` and of the peers that are there; tables go to standard output.
 ///
 /// # Errors
 /// If one can't be built or fails.
 pub(crate) fn run(root: &Path) -> Result<()> {
     print_machine();
-    for (package, example) in EXAMPLES {
-        let selection = ["--release", "--package", package, "--example", example];
-        succeed(cargo(root).arg("build").args(selection))?;
-        println!("\n== {package}: {example}");
-        succeed(cargo(root).args(["run", "--quiet"]).args(selection))?;
-    }
-    bench_program(root)
-}
-
-/// `deepfinder bench`, where the program has that command.
-fn bench_program(root: &Path) -> Result<()> {
+    let layers = [
+        "--release",
+        "--package",
+        "candle-conv3d",
+        "--example",
+        "throughput",
+    ];
+    succeed(cargo(root).arg("build").args(layers))?;
     succeed(cargo(root).args(["build", "--release", "--package", "deepfinder-cli"]))?;
+
+    println!("\n== layer by layer");
+    succeed(cargo(root).args(["run", "--quiet"]).args(layers))?;
+
     let program = Metadata::of_manifests(root)?
         .target_directory
         .join("release")
         .join(format!("deepfinder{}", std::env::consts::EXE_SUFFIX));
-    let help = Command::new(&program)
-        .args(["bench", "--help"])
+    // Ours before and after the peer: what else the machine does changes from minute to minute.
+    let mut ours = measure(Command::new(&program).args(["bench", "--json"]))?;
+    let python = std::env::var("PEERS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let peer = Command::new(&python)
+        .args(["-c", "import torch"])
         .output()
-        .context("deepfinder doesn't start")?;
-    if !help.status.success() {
+        .is_ok_and(|output| output.status.success());
+    if !peer {
+        println!(
+            "\n== deepfinder bench ({python} has no torch to compare with: see benches/peers/README.md)"
+        );
+        print_rates(&ours, &[]);
         return Ok(());
     }
-    println!("\n== deepfinder bench");
-    succeed(Command::new(&program).current_dir(root).arg("bench"))
+    let script = root.join("benches/peers/torch_unet.py");
+    let theirs = measure(Command::new(&python).arg(&script).args(["--runs", "3"]))?;
+    ours.extend(measure(Command::new(&program).args(["bench", "--json"]))?);
+    println!("\n== deepfinder bench, and the best that PyTorch does with the same network");
+    print_rates(&ours, &theirs);
+    Ok(())
+}
+
+/// A row of a benchmark.
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Rate {
+    what: String,
+    dtype: String,
+    #[serde(default)]
+    peer: Option<String>,
+    /// Missing where the peer couldn't do it.
+    #[serde(default)]
+    mvoxels_per_second: Option<f64>,
+}
+
+/// Runs a program that prints rows: a JSON array, or an object a line.
+fn measure(command: &mut Command) -> Result<Vec<Rate>> {
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .with_context(|| format!("{command:?} doesn't start"))?;
+    if !output.status.success() {
+        bail!("{command:?} fails ({})", output.status);
+    }
+    let text = String::from_utf8(output.stdout).context("output that is no text")?;
+    rates(&text).with_context(|| format!("what {command:?} prints"))
+}
+
+fn rates(text: &str) -> Result<Vec<Rate>> {
+    if text.trim_start().starts_with('[') {
+        return Ok(serde_json::from_str(text)?);
+    }
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// One line for each thing measured: ours and the peer's best, and how many times faster ours is.
+fn print_rates(ours: &[Rate], theirs: &[Rate]) {
+    println!(
+        "{:8} {:6} {:>14} {:>14} {:>7}",
+        "what", "dtype", "ours Mvox/s", "peer Mvox/s", "ratio"
+    );
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for rate in ours.iter().chain(theirs) {
+        let key = (rate.what.as_str(), rate.dtype.as_str());
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let best = |rates: &[Rate]| {
+            let same = rates
+                .iter()
+                .filter(|rate| (rate.what.as_str(), rate.dtype.as_str()) == key);
+            same.filter_map(|rate| rate.mvoxels_per_second)
+                .fold(None, |best: Option<f64>, rate| {
+                    Some(best.map_or(rate, |best| best.max(rate)))
+                })
+        };
+        let show = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.3}"));
+        let (ours, peer) = (best(ours), best(theirs));
+        let ratio = ours.zip(peer).map(|(ours, peer)| ours / peer);
+        println!(
+            "{:8} {:6} {:>14} {:>14} {:>7}",
+            key.0,
+            key.1,
+            show(ours),
+            show(peer),
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2} x"))
+        );
+    }
+    if let Some(peer) = theirs.iter().find_map(|rate| rate.peer.as_ref()) {
+        println!("peer: {peer}");
+    }
 }
 
 fn print_machine() {
@@ -71,4 +149,20 @@ fn succeed(command: &mut Command) -> Result<()> {
         bail!("{command:?} fails ({status})");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_as_an_array_or_as_lines() {
+        let row = r#"{"what": "infer", "dtype": "f32", "mvoxels_per_second": 0.5, "seconds": 1}"#;
+        let failed = r#"{"what": "infer", "dtype": "bf16", "peer": "torch", "error": "no bf16 here"}"#;
+        let array = rates(&format!("[{row}]")).unwrap();
+        assert_eq!(array[0].mvoxels_per_second, Some(0.5));
+        let lines = rates(&format!("{row}\n{failed}\n")).unwrap();
+        assert_eq!((lines.len(), lines[1].mvoxels_per_second), (2, None));
+        assert!(rates("Traceback").is_err());
+    }
 }

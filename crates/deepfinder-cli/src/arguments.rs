@@ -108,6 +108,27 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Do all stages of a project; what is up to date is skipped
     Run(RunArgs),
+    /// Measure how fast this machine segments and trains
+    Bench(BenchArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// Side of the cube that is segmented, in voxels
+    #[arg(long, value_name = "VOXELS", default_value_t = 96)]
+    pub(crate) cube: usize,
+    /// Patches of a training iteration
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) batch: usize,
+    /// Side of a training patch in voxels, a multiple of 4
+    #[arg(long, value_name = "P", default_value_t = 56)]
+    pub(crate) patch: usize,
+    /// Scores per voxel, background among them
+    #[arg(long, value_name = "N", default_value_t = 13, value_parser = clap::value_parser!(u8).range(2..))]
+    pub(crate) scores: u8,
+    /// Runs of which the middle one counts
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) runs: usize,
 }
 
 #[derive(Args)]

@@ -1,16 +1,17 @@
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob,
+    BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob,
     PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob,
-    Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, check_writable, convert, demo, device,
-    devices, evaluate_files, file_summary, init_project, make_target, pick_particles, run_project,
+    Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, bench, check_writable, convert, demo,
+    device, devices, evaluate_files, file_summary, init_project, make_target, pick_particles, run_project,
     segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
-    Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json, ListArgs, ModeArg, PickArgs,
-    PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
+    BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json, ListArgs,
+    ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs,
+    TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Info(args) => context.info(args),
         Command::Simulate(args) => context.simulate(args),
         Command::Run(args) => context.run(args),
+        Command::Bench(args) => context.bench(args),
     }
 }
 
@@ -53,6 +55,18 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    fn bench(&self, args: &BenchArgs) -> Result<()> {
+        let job = BenchJob {
+            device: self.device.to_owned(),
+            cube: args.cube,
+            batch: args.batch,
+            patch: args.patch,
+            scores: args.scores.into(),
+            runs: args.runs,
+        };
+        self.printer.measured(&bench(&job, &self.bars)?)
+    }
+
     fn demo(&self, args: &DemoArgs) -> Result<()> {
         let job = DemoJob {
             folder: args.out.clone(),

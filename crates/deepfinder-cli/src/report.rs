@@ -11,8 +11,8 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
-    ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation, FileSummary, Picked,
-    PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome,
+    BenchRow, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation, FileSummary,
+    Picked, PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome,
     TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
 };
 use serde_json::{Value, json};
@@ -238,6 +238,24 @@ impl Printer {
             for device in devices {
                 let usable = if device.usable { "yes" } else { "no" };
                 table.add_row([&device.name, usable, &device.what]);
+            }
+            table.to_string()
+        })
+    }
+
+    pub(crate) fn measured(&self, rows: &[BenchRow]) -> Result<()> {
+        self.print(&serde_json::to_value(rows)?, || {
+            let mut table = table(["what", "precision", "device", "images", "seconds", "Mvoxel/s"]);
+            for row in rows {
+                let [images, side] = row.shape;
+                table.add_row([
+                    row.what.to_owned(),
+                    row.dtype.to_owned(),
+                    row.device.clone(),
+                    format!("{images} of {side}³"),
+                    format!("{:.3}", row.seconds),
+                    format!("{:.3}", row.mvoxels_per_second),
+                ]);
             }
             table.to_string()
         })

@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bench;
 mod canvas;
 mod convert;
 mod curves;
@@ -39,6 +40,7 @@ mod target;
 mod templates;
 mod train;
 
+pub use bench::{BenchJob, BenchRow, bench};
 pub use convert::{ConvertJob, Converted, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
