@@ -17,8 +17,8 @@ fn stages_of(run: &Value) -> Vec<&str> {
 /// The network of the demo, for simulated tomograms.
 const DEMO_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/demo/model.safetensors");
 
-#[test]
-fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
+/// A simulated project whose training is over in no time.
+fn short_project() -> Bench {
     let bench = Bench::default();
     bench
         .run("simulate -o project --tomograms 1 --shape 40,48,48 --particles 1 --seed 3")
@@ -26,7 +26,25 @@ fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
     let toml = std::fs::read_to_string(bench.path("project/deepfinder.toml")).unwrap();
     let short = "[train]\nepochs = 1\nsteps_per_epoch = 2\nbatch = 1\npatch = 16";
     bench.write("project/deepfinder.toml", toml.replace("[train]", short));
+    bench
+}
 
+#[test]
+fn a_run_takes_over_what_was_trained_as_its_project_says() {
+    let bench = short_project();
+    let trains = |bench: &Bench| {
+        let plan = json(&bench.run("run project --dry-run --json").success());
+        plan["stages"][0]["skipped"] == false
+    };
+    bench.run("train project -o project/other --epochs 1").success();
+    assert!(trains(&bench), "that went elsewhere");
+    bench.run("train project").success();
+    assert!(!trains(&bench));
+}
+
+#[test]
+fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
+    let bench = short_project();
     let plan = json(&bench.run("run project --dry-run --json").success());
     assert!(
         plan["stages"]

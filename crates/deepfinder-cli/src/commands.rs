@@ -4,8 +4,8 @@ use deepfinder_pipeline::{
     BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob,
     PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob,
     Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, bench, check_writable, convert, demo,
-    device, devices, evaluate_files, file_summary, init_project, make_target, pick_particles, run_project,
-    segment_tomogram, simulate_project, voxel_size,
+    device, devices, evaluate_files, file_summary, init_project, make_target, pick_particles,
+    remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
@@ -136,7 +136,12 @@ impl Context<'_> {
         if args.dry_run {
             return self.printer.train_plan(&plan);
         }
+        // What was begun here as the project says, `run` shall go on with and not begin again.
+        let of_project = settings == TrainSettings::default() && run == project.output_path("train");
         let outcome = plan.execute(if args.resume { Start::Resume } else { Start::Fresh }, &self.bars)?;
+        if of_project {
+            remember_training(&project, outcome.ended != Ended::Cancelled)?;
+        }
         self.printer.trained(&run, &outcome)?;
         match outcome.ended {
             Ended::Cancelled => Err(PipelineError::Cancelled.into()),

@@ -57,7 +57,7 @@ pub use project::{
     SegmentSettings, Split, TargetSettings, TrainSettings,
 };
 pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
-pub use run::{RunOptions, RunSummary, StageReport, run_project};
+pub use run::{RunOptions, RunSummary, StageReport, remember_training, run_project};
 pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
 pub use slices::SlicesPicture;

@@ -188,19 +188,7 @@ impl Run<'_> {
         let folder = project.output_path("train");
         let run = RunFolder::new(&folder);
         let weights = run.best_weights();
-        let mut stamp = Stamp::new((&project.train, &project.classes));
-        for tomogram in [Split::Train, Split::Validate]
-            .into_iter()
-            .flat_map(|split| project.tomograms_for(split))
-        {
-            stamp = stamp
-                .file(&project.resolve(&tomogram.file))
-                .file(&target_path(project, tomogram));
-            stamp = tomogram
-                .picks
-                .iter()
-                .fold(stamp, |stamp, picks| stamp.file(&project.resolve(picks)));
-        }
+        let stamp = training_stamp(project);
         // While training is under way its stamp stands beside the checkpoint: only the same training may go on.
         let begun = folder.join("begun");
         let goes_on = !self.options.fresh && self.stamps.is_current(&begun, &stamp) && run.holds_a_run();
@@ -387,6 +375,43 @@ fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMa
             Ok((class.label, (std::f64::consts::PI / 3.0 * radius.powi(3)) as u64))
         })
         .collect()
+}
+
+/// What a project's training is made from.
+fn training_stamp(project: &Project) -> Stamp {
+    let mut stamp = Stamp::new((&project.train, &project.classes));
+    for tomogram in [Split::Train, Split::Validate]
+        .into_iter()
+        .flat_map(|split| project.tomograms_for(split))
+    {
+        stamp = stamp
+            .file(&project.resolve(&tomogram.file))
+            .file(&target_path(project, tomogram));
+        stamp = tomogram
+            .picks
+            .iter()
+            .fold(stamp, |stamp, picks| stamp.file(&project.resolve(picks)));
+    }
+    stamp
+}
+
+/// Remembers a training of the project with its own settings in its own folder, so that [`run_project`] goes on with it
+/// or, where it is `finished`, takes its weights.
+///
+/// # Errors
+/// Where the project's output folder can't be written.
+pub fn remember_training(project: &Project, finished: bool) -> Result<()> {
+    let folder = project.output_path("train");
+    let begun = folder.join("begun");
+    make_folder_of(&begun)?;
+    let mut stamps = Stamps::read(&project.output_path(""));
+    let stamp = training_stamp(project);
+    if finished {
+        stamps.record(&RunFolder::new(&folder).best_weights(), stamp)
+    } else {
+        write_file_atomically(&begun, b"")?;
+        stamps.record(&begun, stamp)
+    }
 }
 
 fn make_folder_of(path: &Path) -> Result<()> {
