@@ -1,5 +1,5 @@
 //! A training that is stopped or killed goes on as if nothing had happened.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};

@@ -3,7 +3,7 @@
 //! `cargo run --release -p candle-conv3d --example throughput -- [side] [batch]` (56 and 1 unless told; the side a
 //! multiple of 8). Each figure is the best of several runs; the last column is the share of the processor's f32
 //! peak on as many threads, measured beside it. `RAYON_NUM_THREADS` and `DEEPFINDER_ISA` apply.
-#![allow(clippy::print_stdout, reason = "it prints a table")]
+#![expect(clippy::print_stdout, reason = "it prints a table")]
 
 use std::time::Instant;
 
@@ -194,7 +194,7 @@ fn multiply_add() -> f64 {
             std::hint::black_box(sums);
             (REPEATS * 12 * 16) as f64 / seconds / 1e9
         }
-        #[allow(unsafe_code, reason = "instructions that the machine is known to have")]
+        #[expect(unsafe_code, reason = "instructions that the machine is known to have")]
         match Isa::current().name() {
             // SAFETY: the machine has the instruction set, or `Isa` wouldn't name it; here and below.
             "avx512" => return unsafe { avx512() },

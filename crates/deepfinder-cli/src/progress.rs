@@ -130,14 +130,15 @@ impl Lines {
         }
         self.said = Some(now);
         let percent = 100 * self.done / self.total.max(1);
-        let seconds_a_step = (now - start).as_secs_f64() / (self.done - done).max(1) as f64;
+        let elapsed = FormattedDuration(now - self.began);
+        if self.done == done {
+            // The first step says nothing of the speed.
+            return Some(self.line(&format!("{percent} %, {elapsed}")));
+        }
+        let seconds_a_step = (now - start).as_secs_f64() / (self.done - done) as f64;
         let left = seconds_a_step * self.total.saturating_sub(self.done) as f64;
-        let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
-        Some(self.line(&format!(
-            "{percent} %, {}, {} left",
-            FormattedDuration(now - self.began),
-            FormattedDuration(left)
-        )))
+        let left = FormattedDuration(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX));
+        Some(self.line(&format!("{percent} %, {elapsed}, {left} left")))
     }
 
     /// The last line, where the work took its time.
@@ -178,6 +179,14 @@ mod tests {
         assert!(lines.advance(10, at(40.1)).is_some());
         let line = "training: 530/1000 iterations, ended after 00:00:50 · loss 0.4";
         assert_eq!(lines.end(at(50.0)).as_deref(), Some(line));
+    }
+
+    #[test]
+    fn one_step_says_nothing_of_the_time_left() {
+        let start = Instant::now();
+        let mut lines = Lines::new("drawing", 8, "planes", start);
+        let line = lines.advance(2, start + Duration::from_secs(7));
+        assert_eq!(line.as_deref(), Some("drawing: 2/8 planes, 25 %, 00:00:07"));
     }
 
     #[test]

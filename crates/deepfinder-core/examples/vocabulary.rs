@@ -5,7 +5,7 @@
 use deepfinder_core::{Class, ClassTable, CoreError, Particle, ParticleList, Rotation, Volume, VoxelSize};
 use ndarray::Array3;
 
-#[allow(clippy::print_stdout, reason = "an example shows its result")]
+#[expect(clippy::print_stdout, reason = "an example shows its result")]
 fn main() -> Result<(), CoreError> {
     let size = VoxelSize::new(13.68)?;
     // Shapes are (z, y, x): 40 planes of 60 rows of 80 voxels.

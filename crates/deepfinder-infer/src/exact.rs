@@ -27,19 +27,20 @@ pub(crate) fn run(
     let [core_z, core_y, core_x] = tiling.core;
     let (rows, columns) = (stretches(1, height, core_y), stretches(2, width, core_x));
     let classes = output.score_maps();
+    let tile = |z, y, x| Tile {
+        z,
+        y,
+        x,
+        chunk: tiling.chunk,
+        skip: tiling.skip,
+        with_scores: classes.is_some(),
+    };
     let mut work = Work::default();
     progress.begin("segmenting", (depth * height * width) as u64, "voxels");
     for z in stretches(0, depth, core_z) {
         // One tile spans the planes: they can be written as they come.
         if let ([y], [x]) = (&rows[..], &columns[..]) {
-            let tile = Tile {
-                z,
-                y: *y,
-                x: *x,
-                chunk: tiling.chunk,
-                skip: tiling.skip,
-                with_scores: classes.is_some(),
-            };
+            let tile = tile(z, *y, *x);
             tile.run(net, input, progress, |_, block| output.write_block(&block))?;
             tile.count(&mut work);
             continue;
@@ -47,14 +48,7 @@ pub(crate) fn run(
         let mut slab = Block::zeros([z.core_length, height, width], classes);
         for &y in &rows {
             for &x in &columns {
-                let tile = Tile {
-                    z,
-                    y,
-                    x,
-                    chunk: tiling.chunk,
-                    skip: tiling.skip,
-                    with_scores: classes.is_some(),
-                };
+                let tile = tile(z, y, x);
                 tile.run(net, input, progress, |first, block| {
                     slab.insert([first, y.core, x.core], &block);
                     Ok(())

@@ -10,7 +10,7 @@ use deepfinder_pipeline::{
     SimulateJob, TomogramOptions, device, evaluate_files, pick_particles, segment_tomogram, simulate_project,
 };
 
-#[allow(clippy::print_stdout, reason = "an example shows its result")]
+#[expect(clippy::print_stdout, reason = "an example shows its result")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);

@@ -103,12 +103,12 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
 
     let folder =
         tempfile::tempdir().map_err(|error| PipelineError::input(format!("no temporary folder: {error}")))?;
-    let tomogram = |name: &str| {
+    let tomogram = {
         let voxels = noise(job.patch + 8);
         let classes = job.scores.max(1);
         let target = voxels.mapv(|value| ((value.abs() * 1e4) as usize % classes) as Label);
         TrainingTomogram {
-            name: name.to_owned(),
+            name: "noise".to_owned(),
             tomogram: Arc::new(Volume::new(voxels)),
             target: Arc::new(Volume::new(target)),
             particles: ParticleList::from(vec![Particle::new([(job.patch + 8) as f64 / 2.0; 3], 1)]),
@@ -123,7 +123,7 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
     };
     let run = RunFolder::new(folder.path().join("run"));
     let outcome = train(
-        &[tomogram("noise")],
+        &[tomogram],
         &[],
         weights()?,
         &params,

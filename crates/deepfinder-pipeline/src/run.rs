@@ -197,9 +197,7 @@ impl Run<'_> {
             let plan = TrainPlan::of_project(project, &folder, &TrainSettings::default())?;
             if !goes_on {
                 put_aside(&folder)?;
-                make_folder_of(&begun)?;
-                write_file_atomically(&begun, b"")?;
-                self.stamps.record(&begun, stamp.clone())?;
+                record_begun(&mut self.stamps, &begun, stamp.clone())?;
             }
             let outcome = plan.execute(if goes_on { Start::Resume } else { Start::Fresh }, progress)?;
             if outcome.ended == Ended::Cancelled {
@@ -402,16 +400,20 @@ fn training_stamp(project: &Project) -> Stamp {
 /// Where the project's output folder can't be written.
 pub fn remember_training(project: &Project, finished: bool) -> Result<()> {
     let folder = project.output_path("train");
-    let begun = folder.join("begun");
-    make_folder_of(&begun)?;
     let mut stamps = Stamps::read(&project.output_path(""));
     let stamp = training_stamp(project);
     if finished {
         stamps.record(&RunFolder::new(&folder).best_weights(), stamp)
     } else {
-        write_file_atomically(&begun, b"")?;
-        stamps.record(&begun, stamp)
+        record_begun(&mut stamps, &folder.join("begun"), stamp)
     }
+}
+
+/// Marks a training as under way: only the same may go on in its folder.
+fn record_begun(stamps: &mut Stamps, begun: &Path, stamp: Stamp) -> Result<()> {
+    make_folder_of(begun)?;
+    write_file_atomically(begun, b"")?;
+    stamps.record(begun, stamp)
 }
 
 fn make_folder_of(path: &Path) -> Result<()> {

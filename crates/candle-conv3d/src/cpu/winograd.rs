@@ -83,7 +83,7 @@ pub(super) fn transform_weights<T: Element>(
     )
 }
 
-/// Twice-halved sums: `G` of F(2, 3).
+/// `G` of F(2, 3).
 fn along_z<T: Element>([a, b, c]: [T; 3]) -> [T; INPUTS[0]] {
     let half = T::one() / (T::one() + T::one());
     [a, (a + c + b) * half, (a + c - b) * half, c]

@@ -1,9 +1,10 @@
-//! The two inner loops that everything else is made of, for each instruction set.
+//! The inner loops that everything else is made of, for each instruction set.
 //!
 //! - [`Element::accumulate`]: a few output positions × a block of output channels, added up over taps and input channels.
 //! - [`Element::outer`]: a few input channels × a block of output channels, added up over positions (weight gradients).
+//! - [`Transforms`]: volumes to the components of the Winograd convolution and back, where there are vectors.
 //!
-//! Both work on channels-last slices and on weights packed by column block (see [`ColumnBlock`]).
+//! The first two work on channels-last slices and on weights packed by column block (see [`ColumnBlock`]).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,5 +1,5 @@
 //! The ops against the naive reference, their gradients against finite differences.
-#![allow(clippy::expect_used, reason = "helpers of tests are tests too")]
+#![expect(clippy::expect_used, reason = "helpers of tests are tests too")]
 
 mod gradients;
 mod instruction_sets;

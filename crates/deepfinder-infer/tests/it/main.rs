@@ -1,5 +1,5 @@
 //! What a user of the crate relies on.
-#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
 #![allow(
     clippy::reversed_empty_ranges,
     reason = "ndarray counts negative indices from the end"
