@@ -7,6 +7,8 @@
 
 use candle_core::{Result, Tensor};
 
+use crate::error::Conv3dError;
+
 /// Axes of `[N, C, D, H, W]` as found in memory.
 const TO_CHANNELS_LAST: [usize; 5] = [0, 2, 3, 4, 1];
 const FROM_CHANNELS_LAST: [usize; 5] = [0, 4, 1, 2, 3];
@@ -24,6 +26,16 @@ pub(crate) fn to_channels_last(tensor: &Tensor) -> Result<Tensor> {
         return Ok(origin);
     }
     tensor.permute(TO_CHANNELS_LAST)?.contiguous()
+}
+
+/// The contiguous `[N, D, H, W, C]` tensor that this one is a view of.
+pub(crate) fn as_channels_last(op: &'static str, tensor: &Tensor) -> Result<Tensor> {
+    let view = tensor.permute(TO_CHANNELS_LAST)?;
+    if view.is_contiguous() {
+        Ok(view)
+    } else {
+        Err(Conv3dError::NotContiguous { op }.into())
+    }
 }
 
 /// The tensor this one is a channels-first view of, if it is one.

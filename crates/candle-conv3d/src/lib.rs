@@ -9,6 +9,9 @@
 //! Where the machine has vectors, 3³ convolutions of many channels take a third of the products (Winograd's minimal
 //! filtering, forward and backward); portable code and `f64` take them all and say what is right.
 //!
+//! For inference there are [`PrepackedConv3d`], [`PrepackedUpsample`] and [`max_pool2_into`]: weights prepared once, and
+//! results written into memory that is there already.
+//!
 //! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AVX-512,
 //! AVX2 with FMA, or portable) is found at run time; the environment variable `DEEPFINDER_ISA=scalar|avx2|avx512`
 //! forces one.
@@ -32,6 +35,7 @@ mod config;
 mod error;
 mod kernels;
 mod layout;
+mod memory;
 mod ops;
 
 pub mod cpu;
@@ -44,4 +48,7 @@ pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
 pub use error::Conv3dError;
-pub use ops::{argmax_channels, conv3d, conv3d_concat, max_pool2, softmax_channels, upsample2_conv2};
+pub use ops::{
+    PrepackedConv3d, PrepackedUpsample, argmax_channels, channels_last_zeros, conv3d, conv3d_concat,
+    max_pool2, max_pool2_into, softmax_channels, upsample2_conv2,
+};

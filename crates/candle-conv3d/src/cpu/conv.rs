@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::{Activation, Padding},
     error::{Conv3dError, check_length},
-    kernels::{Element, Isa},
+    kernels::{Element, Isa, Transforms},
 };
 
 /// Sizes of a convolution (axes D, H, W).
@@ -110,7 +110,128 @@ impl ConvShape {
     }
 }
 
-/// `output[N, D, H, W, O] = activation(bias + weight ⋆ sources)`.
+/// The weights of a convolution in the order in which the kernels read them, for any number of volumes.
+pub struct ConvWeights<T> {
+    isa: Isa,
+    kernel: [usize; 3],
+    output_channels: usize,
+    /// For Winograd's transforms, where there are any; else for the taps as they are.
+    transforms: Option<Transforms<T>>,
+    /// Of each source.
+    packed: Vec<Packed<T>>,
+}
+
+impl<T: Element> ConvWeights<T> {
+    /// Brings `weight`, `[O, C, kd, kh, kw]`, into order, for sources of these numbers of channels.
+    ///
+    /// # Errors
+    /// [`Conv3dError::Length`] where `weight` has another length.
+    pub fn new(
+        isa: Isa,
+        kernel: [usize; 3],
+        output_channels: usize,
+        source_channels: &[usize],
+        weight: &[T],
+    ) -> Result<Self, Conv3dError> {
+        let [kd, kh, kw] = kernel;
+        let (taps, input_channels) = (kd * kh * kw, source_channels.iter().sum::<usize>());
+        check_length(
+            "the weight",
+            output_channels * input_channels * taps,
+            weight.len(),
+        )?;
+        let channels = source_channels.iter().copied().chain([output_channels]);
+        let transforms = winograd::transforms(isa, kernel, channels);
+        let mut first = 0;
+        let mut packed = Vec::with_capacity(source_channels.len());
+        for &channels in source_channels {
+            let at = |row: usize, tap: usize, channel: usize, column: usize| {
+                weight[(column * input_channels + first + channel) * taps + row * kw + tap]
+            };
+            packed.push(if transforms.is_some() {
+                let at =
+                    |[z, y, x]: [usize; 3], channel: usize, column: usize| at(z * kh + y, x, channel, column);
+                winograd::transform_weights(isa, channels, output_channels, at)
+            } else {
+                Packed::new(isa, kd * kh, kw, channels, output_channels, at)
+            });
+            first += channels;
+        }
+        Ok(Self {
+            isa,
+            kernel,
+            output_channels,
+            transforms,
+            packed,
+        })
+    }
+
+    /// `output[N, D, H, W, O] = activation(bias + weight ⋆ sources)`.
+    ///
+    /// # Errors
+    /// [`Conv3dError::Length`] where a slice, or the shape, doesn't fit the weights.
+    pub fn forward(
+        &self,
+        shape: &ConvShape,
+        sources: &[Source<'_, T>],
+        bias: Option<&[T]>,
+        activation: Activation,
+        output: &mut [T],
+    ) -> Result<(), Conv3dError> {
+        shape.check_sources(sources)?;
+        check_length("the sources", self.packed.len(), sources.len())?;
+        for (source, packed) in sources.iter().zip(&self.packed) {
+            check_length("the channels of a source", packed.channels, source.channels)?;
+        }
+        check_length("the output channels", self.output_channels, shape.output_channels)?;
+        for (size, of_shape) in self.kernel.into_iter().zip(shape.kernel) {
+            check_length("the kernel", size, of_shape)?;
+        }
+        check_length(
+            "the bias",
+            self.output_channels,
+            bias.map_or(self.output_channels, <[T]>::len),
+        )?;
+        check_length("the output", shape.output_len(), output.len())?;
+        let volumes = sources.iter().zip(&self.packed);
+        if let Some(transforms) = self.transforms {
+            let sources: Vec<_> = volumes
+                .map(|(source, weights)| winograd::Source {
+                    values: source.values,
+                    weights,
+                })
+                .collect();
+            winograd::convolve(
+                self.isa,
+                transforms,
+                &shape.lattice(),
+                &sources,
+                winograd::finish(bias, activation),
+                self.output_channels,
+                output,
+            );
+        } else {
+            let sources: Vec<_> = volumes
+                .map(|(source, packed)| Gathered {
+                    values: source.values,
+                    packed,
+                })
+                .collect();
+            gather(
+                self.isa,
+                &shape.lattice(),
+                &sources,
+                bias,
+                activation,
+                self.output_channels,
+                output,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// `output[N, D, H, W, O] = activation(bias + weight ⋆ sources)`: [`ConvWeights`] used once.
 ///
 /// # Errors
 /// [`Conv3dError::Length`] where a slice doesn't fit the shape.
@@ -123,70 +244,9 @@ pub fn conv3d_forward<T: Element>(
     activation: Activation,
     output: &mut [T],
 ) -> Result<(), Conv3dError> {
-    shape.check_sources(sources)?;
-    check_length("the weight", shape.weight_len(), weight.len())?;
-    check_length(
-        "the bias",
-        shape.output_channels,
-        bias.map_or(shape.output_channels, <[T]>::len),
-    )?;
-    check_length("the output", shape.output_len(), output.len())?;
-    let mut first = 0;
-    let channels = sources.iter().map(|source| source.channels);
-    if let Some(transforms) = winograd::transforms(isa, shape.kernel, channels.chain([shape.output_channels]))
-    {
-        let mut transformed = Vec::with_capacity(sources.len());
-        for source in sources {
-            let weight = |[z, y, x]: [usize; 3], channel: usize, column: usize| {
-                weight[shape.weight_index(column, first + channel, z * shape.kernel[1] + y, x)]
-            };
-            transformed.push(winograd::Source {
-                values: source.values,
-                weights: winograd::transform_weights(isa, source.channels, shape.output_channels, weight),
-            });
-            first += source.channels;
-        }
-        winograd::convolve(
-            isa,
-            transforms,
-            &shape.lattice(),
-            &transformed,
-            winograd::finish(bias, activation),
-            shape.output_channels,
-            output,
-        );
-        return Ok(());
-    }
-    let mut packed = Vec::with_capacity(sources.len());
-    for source in sources {
-        packed.push(Packed::new(
-            isa,
-            shape.kernel[0] * shape.kernel[1],
-            shape.kernel[2],
-            source.channels,
-            shape.output_channels,
-            |row, tap, channel, column| weight[shape.weight_index(column, first + channel, row, tap)],
-        ));
-        first += source.channels;
-    }
-    let gathered: Vec<_> = sources
-        .iter()
-        .zip(&packed)
-        .map(|(source, packed)| Gathered {
-            values: source.values,
-            packed,
-        })
-        .collect();
-    gather(
-        isa,
-        &shape.lattice(),
-        &gathered,
-        bias,
-        activation,
-        shape.output_channels,
-        output,
-    );
-    Ok(())
+    let channels: Vec<usize> = sources.iter().map(|source| source.channels).collect();
+    ConvWeights::new(isa, shape.kernel, shape.output_channels, &channels, weight)?
+        .forward(shape, sources, bias, activation, output)
 }
 
 /// Gradient of the input channels `first_channel..first_channel + channels` (those of one source), from the gradient of
@@ -226,7 +286,7 @@ pub fn conv3d_input_gradient<T: Element>(
             |[z, y, x]: [usize; 3], channel: usize, column: usize| reversed(z * kh + y, x, channel, column);
         let source = winograd::Source {
             values: gradient,
-            weights: winograd::transform_weights(isa, shape.output_channels, channels, weight),
+            weights: &winograd::transform_weights(isa, shape.output_channels, channels, weight),
         };
         winograd::convolve(
             isa,

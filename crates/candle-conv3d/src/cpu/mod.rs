@@ -17,8 +17,11 @@ mod winograd;
 pub use crate::kernels::{Element, Isa};
 pub use activation::relu_gradient;
 pub use channels::{argmax_channels, softmax_channels, softmax_channels_gradient};
-pub use conv::{ConvShape, Source, conv3d_forward, conv3d_input_gradient, conv3d_weight_gradient};
+pub use conv::{
+    ConvShape, ConvWeights, Source, conv3d_forward, conv3d_input_gradient, conv3d_weight_gradient,
+};
 pub use pool::{PoolShape, max_pool2_forward, max_pool2_gradient};
 pub use upsample::{
-    UpsampleShape, upsample2_conv2_forward, upsample2_conv2_input_gradient, upsample2_conv2_weight_gradient,
+    UpsampleShape, UpsampleWeights, upsample2_conv2_forward, upsample2_conv2_input_gradient,
+    upsample2_conv2_weight_gradient,
 };

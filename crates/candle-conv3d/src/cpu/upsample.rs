@@ -53,25 +53,21 @@ impl UpsampleShape {
         8 * self.output_channels * self.input_channels
     }
 
-    fn weight_index(&self, output: usize, input: usize, [z, y, x]: [usize; 3]) -> usize {
-        (output * self.input_channels + input) * 8 + z * 4 + y * 2 + x
-    }
-
-    /// The sum of the weights that these taps are made of.
-    fn summed<T: Element>(&self, weight: &[T], output: usize, input: usize, taps: [Taps; 3]) -> T {
-        let mut sum = T::zero();
-        for &z in taps[0] {
-            for &y in taps[1] {
-                for &x in taps[2] {
-                    sum = sum + weight[self.weight_index(output, input, [z, y, x])];
-                }
-            }
-        }
-        sum
-    }
-
     fn output(&self) -> [usize; 3] {
         self.input.map(|size| 2 * size)
+    }
+
+    /// The convolution that gives the outputs of one parity, of the first planes.
+    fn parity_lattice(&self, planes: usize, parity: usize) -> Lattice {
+        let [_, height, width] = self.input;
+        Lattice {
+            batch: self.batch,
+            input: self.input,
+            output: [planes, height, width],
+            stride: 1,
+            first: [0; 3],
+            taps: taps_of_parity(parity).map(<[_]>::len),
+        }
     }
 
     /// Inputs as outputs of a lattice that gathers from the outputs `2a − 1 ..= 2a + 1`.
@@ -87,7 +83,113 @@ impl UpsampleShape {
     }
 }
 
-/// `output[N, 2D, 2H, 2W, O] = activation(bias + weight ⋆ upsampled input)`.
+/// The weights of an up-convolution, summed and in the order in which the kernels read them.
+pub struct UpsampleWeights<T> {
+    isa: Isa,
+    channels: [usize; 2],
+    /// Of each parity (`z·4 + y·2 + x`) of outputs.
+    parities: Vec<Packed<T>>,
+}
+
+impl<T: Element> UpsampleWeights<T> {
+    /// Sums up `weight`, `[O, C, 2, 2, 2]`, for each parity of outputs.
+    ///
+    /// # Errors
+    /// [`Conv3dError::Length`] where `weight` has another length.
+    pub fn new(
+        isa: Isa,
+        output_channels: usize,
+        input_channels: usize,
+        weight: &[T],
+    ) -> Result<Self, Conv3dError> {
+        check_length("the weight", 8 * output_channels * input_channels, weight.len())?;
+        let parity = |parity| {
+            let [z, y, x] = taps_of_parity(parity);
+            let summed = |row: usize, tap: usize, channel, column| {
+                let taps = [z[row / y.len()], y[row % y.len()], x[tap]];
+                summed(weight, input_channels, column, channel, taps)
+            };
+            Packed::new(
+                isa,
+                z.len() * y.len(),
+                x.len(),
+                input_channels,
+                output_channels,
+                summed,
+            )
+        };
+        Ok(Self {
+            isa,
+            channels: [output_channels, input_channels],
+            parities: (0..8).map(parity).collect(),
+        })
+    }
+
+    /// `output[N, 2·planes, 2H, 2W, O] = activation(bias + weight ⋆ upsampled input)`, of the input's first `planes`
+    /// planes. The plane behind them is looked at, where there is one.
+    ///
+    /// # Errors
+    /// [`Conv3dError::Length`] where a slice, or the shape, doesn't fit.
+    pub fn forward(
+        &self,
+        shape: &UpsampleShape,
+        planes: usize,
+        input: &[T],
+        bias: Option<&[T]>,
+        activation: Activation,
+        output: &mut [T],
+    ) -> Result<(), Conv3dError> {
+        let [channels, input_channels] = self.channels;
+        check_length("the input channels", input_channels, shape.input_channels)?;
+        check_length("the output channels", channels, shape.output_channels)?;
+        check_length("the input", shape.input_len(), input.len())?;
+        check_length("the bias", channels, bias.map_or(channels, <[T]>::len))?;
+        check_length("the planes", planes.min(shape.input[0]), planes)?;
+        let [_, height, width] = shape.output();
+        let row = width * channels;
+        check_length(
+            "the output",
+            shape.batch * 2 * planes * height * row,
+            output.len(),
+        )?;
+        let lattices: Vec<Lattice> = (0..8)
+            .map(|parity| shape.parity_lattice(planes, parity))
+            .collect();
+        // Rows of both parities make a band: each half of them reads the same input rows.
+        let rows = 2 * band_rows(shape.input[2]);
+        for_bands(
+            [2 * planes, height, width],
+            channels,
+            rows,
+            output,
+            |band, out| {
+                fill_bias(out, bias, channels);
+                let inputs = Band {
+                    n: band.n,
+                    z: band.z / 2,
+                    y: band.y.start / 2..band.y.end / 2,
+                };
+                for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    let parity = band.z % 2 * 4 + y * 2 + x;
+                    let source = Gathered {
+                        values: input,
+                        packed: &self.parities[parity],
+                    };
+                    let place = Place {
+                        start: y * row + x * channels,
+                        line: 2 * row,
+                        step: 2 * channels,
+                    };
+                    gather_band(self.isa, &lattices[parity], &source, &inputs, out, place);
+                }
+                activate(self.isa, out, activation);
+            },
+        );
+        Ok(())
+    }
+}
+
+/// `output[N, 2D, 2H, 2W, O] = activation(bias + weight ⋆ upsampled input)`: [`UpsampleWeights`] used once.
 ///
 /// # Errors
 /// [`Conv3dError::Length`] where a slice doesn't fit the shape.
@@ -100,80 +202,42 @@ pub fn upsample2_conv2_forward<T: Element>(
     activation: Activation,
     output: &mut [T],
 ) -> Result<(), Conv3dError> {
-    check_length("the input", shape.input_len(), input.len())?;
-    check_length("the weight", shape.weight_len(), weight.len())?;
-    check_length(
-        "the bias",
-        shape.output_channels,
-        bias.map_or(shape.output_channels, <[T]>::len),
-    )?;
-    check_length("the output", shape.output_len(), output.len())?;
-    let channels = shape.output_channels;
-    let parities: Vec<(Lattice, Packed<T>)> = (0..8)
-        .map(|parity| parity_weights(isa, shape, weight, parity))
-        .collect();
-    let [depth, height, width] = shape.output();
-    // Rows of both parities make a band: each half of them reads the same input rows.
-    let rows = 2 * band_rows(shape.input[2]);
-    for_bands([depth, height, width], channels, rows, output, |band, out| {
-        fill_bias(out, bias, channels);
-        let inputs = Band {
-            n: band.n,
-            z: band.z / 2,
-            y: band.y.start / 2..band.y.end / 2,
-        };
-        let row = width * channels;
-        for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let (lattice, packed) = &parities[band.z % 2 * 4 + y * 2 + x];
-            let source = Gathered {
-                values: input,
-                packed,
-            };
-            let place = Place {
-                start: y * row + x * channels,
-                line: 2 * row,
-                step: 2 * channels,
-            };
-            gather_band(isa, lattice, &source, &inputs, out, place);
-        }
-        activate(isa, out, activation);
-    });
-    Ok(())
+    UpsampleWeights::new(isa, shape.output_channels, shape.input_channels, weight)?.forward(
+        shape,
+        shape.input[0],
+        input,
+        bias,
+        activation,
+        output,
+    )
 }
 
-/// The convolution that gives the outputs of one parity (`z·4 + y·2 + x`).
-fn parity_weights<T: Element>(
-    isa: Isa,
-    shape: &UpsampleShape,
+/// The taps, on each axis, of the convolution that gives the outputs of one parity.
+fn taps_of_parity(parity: usize) -> [&'static [Taps]; 3] {
+    [parity / 4, parity / 2 % 2, parity % 2].map(|parity| BY_PARITY[parity])
+}
+
+/// The sum of the weights `[O, C, 2, 2, 2]` that these taps are made of.
+fn summed<T: Element>(
     weight: &[T],
-    parity: usize,
-) -> (Lattice, Packed<T>) {
-    let [z, y, x] = [parity / 4, parity / 2 % 2, parity % 2].map(|parity| BY_PARITY[parity]);
-    let lattice = Lattice {
-        batch: shape.batch,
-        input: shape.input,
-        output: shape.input,
-        stride: 1,
-        first: [0; 3],
-        taps: [z.len(), y.len(), x.len()],
-    };
-    let (rows, channels) = (z.len() * y.len(), shape.input_channels);
-    let packed = Packed::new(
-        isa,
-        rows,
-        x.len(),
-        channels,
-        shape.output_channels,
-        |row, tap, channel, column| {
-            shape.summed(
-                weight,
-                column,
-                channel,
-                [z[row / y.len()], y[row % y.len()], x[tap]],
-            )
-        },
-    );
-    (lattice, packed)
+    input_channels: usize,
+    output: usize,
+    input: usize,
+    taps: [Taps; 3],
+) -> T {
+    let mut sum = T::zero();
+    for &z in taps[0] {
+        for &y in taps[1] {
+            for &x in taps[2] {
+                sum = sum + weight[weight_index(input_channels, output, input, [z, y, x])];
+            }
+        }
+    }
+    sum
+}
+
+fn weight_index(input_channels: usize, output: usize, input: usize, [z, y, x]: [usize; 3]) -> usize {
+    (output * input_channels + input) * 8 + z * 4 + y * 2 + x
 }
 
 /// Gradient of the input, from the gradient of the output before its activation.
@@ -192,12 +256,8 @@ pub fn upsample2_conv2_input_gradient<T: Element>(
     check_length("the input gradient", shape.input_len(), input_gradient.len())?;
     let (outputs, inputs) = (shape.output_channels, shape.input_channels);
     let packed = Packed::new(isa, 9, 3, outputs, inputs, |row, tap, channel, column| {
-        shape.summed(
-            weight,
-            channel,
-            column,
-            [row / 3, row % 3, tap].map(|offset| BY_OUTPUT[offset]),
-        )
+        let taps = [row / 3, row % 3, tap].map(|offset| BY_OUTPUT[offset]);
+        summed(weight, inputs, channel, column, taps)
     });
     let gathered = [Gathered {
         values: gradient,
@@ -255,7 +315,7 @@ pub fn upsample2_conv2_weight_gradient<T: Element>(
         for &z in BY_OUTPUT[tap / 9] {
             for &y in BY_OUTPUT[tap / 3 % 3] {
                 for &x in BY_OUTPUT[tap % 3] {
-                    let target = &mut weight_gradient[shape.weight_index(output, input, [z, y, x])];
+                    let target = &mut weight_gradient[weight_index(inputs, output, input, [z, y, x])];
                     *target = *target + sum;
                 }
             }

@@ -44,7 +44,7 @@ pub(super) fn transforms<T: Element>(
 pub(super) struct Source<'a, T> {
     pub(super) values: &'a [T],
     /// A tap row for each component and tap along y, of one tap.
-    pub(super) weights: Packed<T>,
+    pub(super) weights: &'a Packed<T>,
 }
 
 /// `G g Gᵀ`: weights `weight([z, y, x], channel, column)` to components.
@@ -311,7 +311,7 @@ impl<T: Element> Block<'_, T> {
         inputs: &[T],
         sums: &mut [T],
     ) {
-        let (tiles, packed) = (self.tiles.len(), &source.weights);
+        let (tiles, packed) = (self.tiles.len(), source.weights);
         let channels = packed.channels;
         for component in 0..COMPONENTS {
             for block in &packed.blocks {

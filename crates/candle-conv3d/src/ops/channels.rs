@@ -10,6 +10,7 @@ use super::{
 use crate::{
     cpu,
     layout::{from_channels_last, to_channels_last},
+    memory::zeros,
 };
 
 /// Soft-max over dimension 1 of `[N, C, D, H, W]`, f32 or f64, with its gradient; channels-last in memory.
@@ -59,7 +60,7 @@ impl CustomOp1 for Softmax {
     fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let storage = dispatch!(self.name(), input, T => {
             let input = read::<T>(self.name(), input, layout)?;
-            let mut output = vec![T::default(); input.len()];
+            let mut output = zeros::<T>(input.len());
             cpu::softmax_channels(self.0, input, &mut output)?;
             output
         });
@@ -93,7 +94,7 @@ impl CustomOp2 for SoftmaxGradient {
         let storage = dispatch!(self.name(), result, T => {
             let result = read::<T>(self.name(), result, result_layout)?;
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let mut output = vec![T::default(); result.len()];
+            let mut output = zeros::<T>(result.len());
             cpu::softmax_channels_gradient(self.0, result, gradient, &mut output)?;
             output
         });

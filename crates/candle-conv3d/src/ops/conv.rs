@@ -11,6 +11,7 @@ use crate::{
     config::{Activation, Conv3dConfig},
     cpu::{self, ConvShape, Isa, Source},
     layout::{from_channels_last, to_channels_last},
+    memory::zeros,
 };
 
 /// Convolution (cross-correlation, as in every deep-learning library) of stride 1.
@@ -111,7 +112,7 @@ impl Convolution {
             let sources = self.sources::<T>(sources)?;
             let parameters = read::<T>(self.name, parameters, parameters_layout)?;
             let (weight, bias) = parameters.split_at(self.shape.weight_len().min(parameters.len()));
-            let mut output = vec![T::default(); self.shape.output_len()];
+            let mut output = zeros::<T>(self.shape.output_len());
             let bias = self.has_bias.then_some(bias);
             cpu::conv3d_forward(Isa::current(), &self.shape, &sources, weight, bias, self.activation, &mut output)?;
             output
@@ -260,7 +261,7 @@ impl CustomOp2 for InputGradient {
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
             let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
             let weight = &parameters[..shape.weight_len().min(parameters.len())];
-            let mut output = vec![T::default(); shape.batch * depth * height * width * self.channels];
+            let mut output = zeros::<T>(shape.batch * depth * height * width * self.channels);
             let (isa, first) = (Isa::current(), self.first_channel);
             cpu::conv3d_input_gradient(isa, shape, gradient, weight, first, self.channels, &mut output)?;
             output
@@ -290,7 +291,7 @@ impl WeightGradient {
         let storage = dispatch!(name, gradient, T => {
             let sources = self.0.sources::<T>(sources)?;
             let gradient = read::<T>(name, gradient, gradient_layout)?;
-            let mut output = vec![T::default(); length];
+            let mut output = zeros::<T>(length);
             let (weight, bias) = output.split_at_mut(shape.weight_len());
             let bias = has_bias.then_some(bias);
             cpu::conv3d_weight_gradient(Isa::current(), shape, &sources, gradient, weight, bias)?;

@@ -4,17 +4,19 @@
 mod channels;
 mod conv;
 mod pool;
+mod prepacked;
 mod storage;
 mod upsample;
 
 pub use channels::{argmax_channels, softmax_channels};
 pub use conv::{conv3d, conv3d_concat};
 pub use pool::max_pool2;
+pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros, max_pool2_into};
 pub use upsample::upsample2_conv2;
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
-use crate::{config::Activation, cpu, error::Conv3dError};
+use crate::{config::Activation, cpu, error::Conv3dError, memory::zeros};
 use storage::{dispatch, read};
 
 /// Refuses tensors of other types than f32 and f64, or of several.
@@ -93,7 +95,7 @@ impl CustomOp2 for ReluGradient {
         let storage = dispatch!(self.name(), result, T => {
             let result = read::<T>(self.name(), result, result_layout)?;
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let mut output = vec![T::default(); result.len()];
+            let mut output = zeros::<T>(result.len());
             cpu::relu_gradient(result, gradient, &mut output)?;
             output
         });

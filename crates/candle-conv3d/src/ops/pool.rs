@@ -10,6 +10,7 @@ use super::{
 use crate::{
     cpu::{self, PoolShape},
     layout::{from_channels_last, to_channels_last},
+    memory::zeros,
 };
 
 /// Max-pooling of 2³ voxels with stride 2.
@@ -50,7 +51,7 @@ impl CustomOp1 for MaxPool {
     fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let storage = dispatch!(self.name(), input, T => {
             let input = read::<T>(self.name(), input, layout)?;
-            let mut output = vec![T::default(); self.0.output_len()];
+            let mut output = zeros::<T>(self.0.output_len());
             cpu::max_pool2_forward(&self.0, input, &mut output)?;
             output
         });
@@ -90,7 +91,7 @@ impl CustomOp3 for MaxPoolGradient {
             let input = read::<T>(self.name(), input, input_layout)?;
             let result = read::<T>(self.name(), result, result_layout)?;
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let mut output = vec![T::default(); input.len()];
+            let mut output = zeros::<T>(input.len());
             cpu::max_pool2_gradient(&self.0, input, result, gradient, &mut output)?;
             output
         });

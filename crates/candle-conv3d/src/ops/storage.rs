@@ -1,6 +1,8 @@
 //! From candle's storages to slices.
 
-use candle_core::{CpuStorage, Layout, Result, WithDType};
+use std::any::Any;
+
+use candle_core::{CpuStorage, Layout, Result, WithDType, backend::BackendStorage};
 
 use crate::error::Conv3dError;
 
@@ -14,6 +16,28 @@ pub(super) fn read<'a, T: WithDType>(
         .contiguous_offsets()
         .ok_or(Conv3dError::NotContiguous { op })?;
     Ok(&storage.as_slice::<T>()?[start..end])
+}
+
+/// The values of a contiguous tensor, to be written.
+pub(super) fn write<'a, T: WithDType>(
+    op: &'static str,
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<&'a mut [T]> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or(Conv3dError::NotContiguous { op })?;
+    let found = storage.dtype();
+    let values: Option<&mut Vec<T>> = match storage {
+        CpuStorage::F32(values) => (values as &mut dyn Any).downcast_mut(),
+        CpuStorage::F64(values) => (values as &mut dyn Any).downcast_mut(),
+        _ => None,
+    };
+    let values = values.ok_or(Conv3dError::ElementType {
+        op,
+        found: vec![found],
+    })?;
+    Ok(&mut values[start..end])
 }
 
 /// Runs the body for the storage's element type and wraps the `Vec` that it gives.

@@ -11,6 +11,7 @@ use crate::{
     config::Activation,
     cpu::{self, Isa, UpsampleShape},
     layout::{from_channels_last, to_channels_last},
+    memory::zeros,
 };
 
 /// Nearest-neighbour upsampling ×2, then a 2³ convolution with "same" padding (0 before, 1 after), as one step.
@@ -82,7 +83,7 @@ impl CustomOp2 for UpConvolution {
             let input = read::<T>(self.name(), input, input_layout)?;
             let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
             let (weight, bias) = parameters.split_at(shape.weight_len().min(parameters.len()));
-            let mut output = vec![T::default(); shape.output_len()];
+            let mut output = zeros::<T>(shape.output_len());
             let bias = self.has_bias.then_some(bias);
             cpu::upsample2_conv2_forward(Isa::current(), shape, input, weight, bias, self.activation, &mut output)?;
             output
@@ -134,7 +135,7 @@ impl CustomOp2 for InputGradient {
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
             let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
             let weight = &parameters[..shape.weight_len().min(parameters.len())];
-            let mut output = vec![T::default(); shape.input_len()];
+            let mut output = zeros::<T>(shape.input_len());
             cpu::upsample2_conv2_input_gradient(Isa::current(), shape, gradient, weight, &mut output)?;
             output
         });
@@ -166,7 +167,7 @@ impl CustomOp2 for WeightGradient {
         let storage = dispatch!(self.name(), input, T => {
             let input = read::<T>(self.name(), input, input_layout)?;
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let mut output = vec![T::default(); length];
+            let mut output = zeros::<T>(length);
             let (weight, bias) = output.split_at_mut(shape.weight_len());
             let bias = has_bias.then_some(bias);
             cpu::upsample2_conv2_weight_gradient(Isa::current(), shape, input, gradient, weight, bias)?;

@@ -3,6 +3,7 @@
 
 mod gradients;
 mod instruction_sets;
+mod prepacked;
 mod problems;
 mod tensors;
 mod threads;
