@@ -1,10 +1,11 @@
+use candle_core::Tensor;
 use deepfinder_core::{Progress, Region};
 use deepfinder_net::{Skip, UNet};
 
+use crate::Result;
 use crate::input::Input;
 use crate::output::{Block, Output};
 use crate::tiling::{Stretch, Tiling, stretches};
-use crate::{InferError, Result};
 
 /// What a plan did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,38 +81,60 @@ impl Tile {
         progress: &dyn Progress,
         mut take: impl FnMut(usize, Block) -> Result<()>,
     ) -> Result<()> {
-        let Self { z, y, x, .. } = self;
+        let z = self.z;
+        if self.chunk >= z.window_length {
+            progress.check()?;
+            let voxels = self.read(net, input, z.window, z.window_length)?;
+            return self.give(&net.forward(&voxels)?, z.window, progress, &mut take);
+        }
         let window_end = z.window + z.window_length;
-        let core = z.core..z.core + z.core_length;
-        let mut sweep = net.sweep(self.skip);
+        let mut sweep = net.sweep(self.skip)?;
         let mut decided = z.window;
         for first in (z.window..window_end).step_by(self.chunk) {
             progress.check()?;
             let planes = self.chunk.min(window_end - first);
-            let voxels = input.read(
-                [first, y.window, x.window].map(|voxel| voxel as isize),
-                [planes, y.window_length, x.window_length],
-                net.device(),
-            )?;
-            let last = first + planes == window_end;
-            sweep.push(&voxels, last, |logits| {
-                let fresh = decided..decided + logits.dim(2)?;
-                decided = fresh.end;
-                // What of these planes belongs to the core.
-                let part = core.start.max(fresh.start)..core.end.min(fresh.end);
-                if part.is_empty() {
-                    return Ok(());
-                }
-                let region = Region::new(
-                    [part.start - fresh.start, y.core - y.window, x.core - x.window],
-                    [part.len(), y.core_length, x.core_length],
-                );
-                let block = Block::of_logits(&logits, region, self.with_scores)?;
-                take(part.start - core.start, block)?;
-                progress.advance(region.voxels() as u64);
-                Ok::<_, InferError>(())
+            let voxels = self.read(net, input, first, planes)?;
+            sweep.push(&voxels, first + planes == window_end, |logits| {
+                let first = decided;
+                decided += logits.dim(2)?;
+                self.give(&logits, first, progress, &mut take)
             })?;
         }
+        Ok(())
+    }
+
+    /// Planes of the window.
+    fn read(&self, net: &UNet, input: &Input<'_>, first: usize, planes: usize) -> Result<Tensor> {
+        input.read(
+            [first, self.y.window, self.x.window].map(|voxel| voxel as isize),
+            [planes, self.y.window_length, self.x.window_length],
+            net.device(),
+        )
+    }
+
+    /// Passes on what belongs to the core of logits from plane `first` on.
+    fn give(
+        &self,
+        logits: &Tensor,
+        first: usize,
+        progress: &dyn Progress,
+        take: &mut impl FnMut(usize, Block) -> Result<()>,
+    ) -> Result<()> {
+        let Self { z, y, x, .. } = self;
+        let (core, end) = (z.core..z.core + z.core_length, first + logits.dim(2)?);
+        let part = core.start.max(first)..core.end.min(end);
+        if part.is_empty() {
+            return Ok(());
+        }
+        let region = Region::new(
+            [part.start - first, y.core - y.window, x.core - x.window],
+            [part.len(), y.core_length, x.core_length],
+        );
+        take(
+            part.start - core.start,
+            Block::of_logits(logits, region, self.with_scores)?,
+        )?;
+        progress.advance(region.voxels() as u64);
         Ok(())
     }
 

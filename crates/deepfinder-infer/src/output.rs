@@ -24,22 +24,22 @@ impl Block {
     ///
     /// Labels are taken from the scores, not from the logits, so that both say the same where scores tie.
     pub(crate) fn of_logits(logits: &Tensor, part: Region, with_scores: bool) -> Result<Self> {
-        let mut logits = logits.clone();
-        for axis in 0..3 {
-            logits = logits.narrow(2 + axis, part.start[axis], part.shape[axis])?;
-        }
-        let scores = softmax_channels(&logits)?;
+        let [z, y, x] = [0, 1, 2].map(|axis| part.start[axis]..part.end()[axis]);
+        // Only planes are cut before: that leaves them as they lie in memory.
+        let scores = softmax_channels(&logits.narrow(2, z.start, z.len())?)?;
+        let (_, classes, depth, height, width) = scores.dims5()?;
         let labels = argmax_channels(&scores)?.flatten_all()?.to_vec1::<Label>()?;
-        let [d, h, w] = part.shape;
+        let labels = Array3::from_shape_vec((depth, height, width), labels)?;
         let scores = if with_scores {
-            let classes = scores.dim(1)?;
-            let scores = scores.flatten_all()?.to_vec1::<f32>()?;
-            Some(Array4::from_shape_vec((classes, d, h, w), scores)?)
+            let scores = scores.permute((0, 2, 3, 4, 1))?.flatten_all()?.to_vec1::<f32>()?;
+            let scores = Array4::from_shape_vec((depth, height, width, classes), scores)?;
+            let part = scores.slice(s![.., y.clone(), x.clone(), ..]);
+            Some(part.permuted_axes([3, 0, 1, 2]).as_standard_layout().into_owned())
         } else {
             None
         };
         Ok(Self {
-            labels: Array3::from_shape_vec(part.shape, labels)?,
+            labels: labels.slice_move(s![.., y, x]),
             scores,
         })
     }

@@ -1,12 +1,17 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use candle_conv3d::{
-    Activation, Conv3dConfig, GRID, Padding, conv3d, conv3d_concat, max_pool2, upsample2_conv2,
+    Activation, GRID, Padding, PrepackedConv3d, PrepackedUpsample, channels_last_zeros, max_pool2_into,
 };
 use candle_core::Tensor;
 
 use crate::unet::{Convolution, UNet};
 use crate::{NetError, Result, SIDE_MULTIPLE};
+
+/// Axes of `[N, C, D, H, W]` as they lie in memory, and back.
+const TO_CHANNELS_LAST: [usize; 5] = [0, 2, 3, 4, 1];
+const FROM_CHANNELS_LAST: [usize; 5] = [0, 4, 1, 2, 3];
 
 /// What a [`Sweep`] does with the first level's features until its decoder has caught up with the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,52 +25,79 @@ pub enum Skip {
 
 /// A pass of the network over a long volume, a few planes at a time along z.
 ///
-/// Each layer keeps the planes that its next ones still need, so memory does not grow with the volume's depth. All
+/// Each layer keeps the planes that its next ones still need, so memory does not grow with the volume's depth, and
+/// writes its results behind those that the next layer keeps, so nothing is joined or allocated on the way. All
 /// logits together are those of [`UNet::forward`] on the whole volume, bit for bit.
 #[derive(Debug)]
 pub struct Sweep<'a> {
     net: &'a UNet,
-    full_encode: [Queue; 2],
-    full_pool: Queue,
-    half_encode: [Queue; 2],
-    half_pool: Queue,
-    quarter: [Queue; 4],
-    half_upsample: Queue,
+    full_encode: [Stage; 2],
+    half_encode: [Stage; 2],
+    quarter: [Stage; 4],
+    half_upsample: Upsample,
     mid: Queue,
-    half_decode: [Queue; 2],
-    full_upsample: Queue,
+    half_decode: [Stage; 2],
+    full_upsample: Upsample,
     high: High,
-    full_decode: [Queue; 2],
+    full_decode: [Stage; 2],
+    /// Height and width.
+    plane: Option<(usize, usize)>,
+    /// Most planes that came at once.
+    at_most: usize,
     over: bool,
 }
 
 impl UNet {
     /// Begins a pass over a volume that comes in pieces.
-    pub fn sweep(&self, skip: Skip) -> Sweep<'_> {
-        Sweep {
+    ///
+    /// # Errors
+    /// Where the weights cannot be read.
+    pub fn sweep(&self, skip: Skip) -> Result<Sweep<'_>> {
+        let stages = |layers: &[Convolution; 2]| -> Result<[Stage; 2]> {
+            Ok([Stage::new(&layers[0], &[])?, Stage::new(&layers[1], &[])?])
+        };
+        let decode = |layers: &[Convolution; 2], sources: [usize; 2]| -> Result<[Stage; 2]> {
+            Ok([Stage::new(&layers[0], &sources)?, Stage::new(&layers[1], &[])?])
+        };
+        let [q0, q1, q2, q3] = &self.quarter;
+        let full_encode = stages(&self.full_encode)?;
+        let half_encode = stages(&self.half_encode)?;
+        let half_upsample = Upsample::new(&self.half_upsample)?;
+        let full_upsample = Upsample::new(&self.full_upsample)?;
+        let mid = half_encode[1].layer.output_channels();
+        let high = full_encode[1].layer.output_channels();
+        Ok(Sweep {
             net: self,
-            full_encode: Default::default(),
-            full_pool: Queue::default(),
-            half_encode: Default::default(),
-            half_pool: Queue::default(),
-            quarter: Default::default(),
-            half_upsample: Queue::default(),
-            mid: Queue::default(),
-            half_decode: Default::default(),
-            full_upsample: Queue::default(),
+            half_decode: decode(&self.half_decode, [half_upsample.layer.output_channels(), mid])?,
+            full_decode: decode(&self.full_decode, [full_upsample.layer.output_channels(), high])?,
             high: match skip {
                 Skip::Keep => High::Kept(Queue::default()),
-                Skip::Recompute => High::Again(Box::default()),
+                Skip::Recompute => High::Again(Box::new(Again {
+                    encode: full_encode.each_ref().map(Stage::again),
+                    features: Planes::default(),
+                })),
             },
-            full_decode: Default::default(),
+            full_encode,
+            half_encode,
+            quarter: [
+                Stage::new(q0, &[])?,
+                Stage::new(q1, &[])?,
+                Stage::new(q2, &[])?,
+                Stage::new(q3, &[])?,
+            ],
+            half_upsample,
+            full_upsample,
+            mid: Queue::default(),
+            plane: None,
+            at_most: 0,
             over: false,
-        }
+        })
     }
 }
 
 impl Sweep<'_> {
     /// Takes the next planes `[1, 1, D, H, W]`, and gives the logits `[1, classes, d, H, W]` of those planes that are
-    /// now decided, from the first one on, in pieces of about D planes: they lag behind by
+    /// now decided, from the first one on, in pieces no thicker than those that came: they lag behind by
     /// [`INFLUENCE`](crate::INFLUENCE)`[0].after` at most, rounded up. With the volume's last planes come all that are
     /// left.
     ///
@@ -83,9 +115,10 @@ impl Sweep<'_> {
                 if [d, h, w]
                     .iter()
                     .all(|side| *side > 0 && side % SIDE_MULTIPLE == 0)
-                    && self.full_encode[0].plane.is_none_or(|plane| plane == (h, w))
+                    && self.plane.is_none_or(|plane| plane == (h, w))
                     && !self.over =>
             {
+                self.plane = Some((h, w));
                 d
             }
             _ => {
@@ -95,85 +128,83 @@ impl Sweep<'_> {
             }
         };
         self.over = last;
-        let low = self.encode(planes, last)?;
-        // Of the planes that wait until the last ones come there may be many more than have come at once.
-        for (low, last) in pieces(low, depth / SIDE_MULTIPLE, last)? {
-            let half = self.decode_half(low, last)?;
-            for (half, last) in pieces(half, depth / 2, last)? {
-                if let Some(logits) = self.decode_full(half, last)? {
-                    give(logits)?;
-                }
+        self.at_most = self.at_most.max(depth);
+        let depth = self.at_most;
+        self.full_encode[0].input.append(planes)?;
+        if let High::Again(again) = &mut self.high {
+            again.encode[0].input.append(planes)?;
+        }
+        // Each round every layer takes what it can, though not more than has come at once: when the last planes come
+        // many are set free.
+        loop {
+            let encoded = self.encode(depth)?;
+            let decoded = self.decode_half(depth / 2)?;
+            let logits = self.decode_full(depth)?;
+            if !encoded && !decoded && logits.is_none() {
+                return Ok(());
+            }
+            logits.map_or(Ok(()), &mut give)?;
+        }
+    }
+
+    /// Up to the lowest level, `at_most` planes of the highest; whether there were any.
+    fn encode(&mut self, at_most: usize) -> Result<bool> {
+        let [first, second] = &mut self.full_encode;
+        let mut moved = first.flow(self.over, at_most, &mut second.input)?;
+        if let Some(features) = second.take(first.over, at_most)? {
+            moved = true;
+            self.half_encode[0].input.pool(&features)?;
+            if let High::Kept(queue) = &mut self.high {
+                queue.push(features);
             }
         }
-        Ok(())
-    }
-
-    fn encode(&mut self, planes: &Tensor, last: bool) -> Result<Option<Tensor>> {
-        let net = self.net;
-        let x = convolve_all(
-            &net.full_encode,
-            &mut self.full_encode,
-            Some(planes.clone()),
-            last,
-        )?;
-        match &mut self.high {
-            High::Kept(queue) => queue.push(x.clone())?,
-            High::Again(again) => again.input.push(Some(planes.clone()))?,
+        let over = second.over;
+        let [first, second] = &mut self.half_encode;
+        moved |= first.flow(over, at_most / 2, &mut second.input)?;
+        if let Some(features) = second.take(first.over, at_most / 2)? {
+            moved = true;
+            self.quarter[0].input.pool(&features)?;
+            self.mid.push(features);
         }
-        let x = self.full_pool.pool(x)?;
-        let x = convolve_all(&net.half_encode, &mut self.half_encode, x, last)?;
-        self.mid.push(x.clone())?;
-        let x = self.half_pool.pool(x)?;
-        convolve_all(&net.quarter, &mut self.quarter, x, last)
+        let mut over = second.over;
+        let at_most = (at_most / SIDE_MULTIPLE).next_multiple_of(GRID[0]);
+        for index in 0..self.quarter.len() {
+            let (stages, rest) = self.quarter.split_at_mut(index + 1);
+            let next = rest.first_mut().map(|stage| &mut stage.input);
+            let stage = &mut stages[index];
+            moved |= stage.flow(over, at_most, next.unwrap_or(&mut self.half_upsample.input))?;
+            over = stage.over;
+        }
+        Ok(moved)
     }
 
-    fn decode_half(&mut self, low: Option<Tensor>, last: bool) -> Result<Option<Tensor>> {
-        let net = self.net;
-        let x = self.half_upsample.upsample(&net.half_upsample, low, last)?;
+    fn decode_half(&mut self, at_most: usize) -> Result<bool> {
+        let up = &mut self.half_upsample;
         let [first, second] = &mut self.half_decode;
-        let x = match first.step(x, last)? {
-            None => None,
-            Some(step) => {
-                let mid = self.mid.first(step.read)?;
-                self.mid.discard(step.done)?;
-                Some(first.convolve_step(&net.half_decode[0], &step, Some(&mid))?)
-            }
-        };
-        second.convolve(&net.half_decode[1], x, last)
+        let mut moved = up.flow(self.quarter[3].over, at_most, &mut first.input)?;
+        if let Some(step) = first.step(up.over, at_most) {
+            let mid = self.mid.first(step.read)?;
+            first.write(&step, Some(&mid), &mut second.input)?;
+            self.mid.discard(step.done)?;
+            moved = true;
+        }
+        moved |= second.flow(first.over, at_most, &mut self.full_upsample.input)?;
+        Ok(moved)
     }
 
-    fn decode_full(&mut self, half: Option<Tensor>, last: bool) -> Result<Option<Tensor>> {
-        let net = self.net;
-        let x = self.full_upsample.upsample(&net.full_upsample, half, last)?;
+    fn decode_full(&mut self, at_most: usize) -> Result<Option<Tensor>> {
+        let up = &mut self.full_upsample;
         let [first, second] = &mut self.full_decode;
-        let x = match first.step(x, last)? {
-            None => None,
-            Some(step) => {
-                let high = self.high.first(net, step.read, self.over)?;
-                self.high.discard(step.done)?;
-                Some(first.convolve_step(&net.full_decode[0], &step, Some(&high))?)
-            }
-        };
-        let x = second.convolve(&net.full_decode[1], x, last)?;
-        x.map(|x| net.classify(&x)).transpose()
+        up.flow(self.half_decode[1].over, at_most, &mut first.input)?;
+        if let Some(step) = first.step(up.over, at_most) {
+            let high = self.high.first(step.read, self.over)?;
+            first.write(&step, Some(&high), &mut second.input)?;
+            drop(high);
+            self.high.discard(step.done)?;
+        }
+        let features = second.take(first.over, at_most)?;
+        features.map(|features| self.net.classify(&features)).transpose()
     }
-}
-
-/// Cuts planes into pieces of at most that many; the last one is the volume's last where those planes are.
-fn pieces(planes: Option<Tensor>, at_once: usize, last: bool) -> Result<Vec<(Option<Tensor>, bool)>> {
-    let Some(planes) = planes else {
-        return Ok(vec![(None, last)]);
-    };
-    let depth = planes.dim(2)?;
-    let at_once = at_once.max(1);
-    (0..depth)
-        .step_by(at_once)
-        .map(|first| {
-            let length = at_once.min(depth - first);
-            let piece = planes.narrow(2, first, length)?;
-            Ok((Some(piece), last && first + length == depth))
-        })
-        .collect()
 }
 
 /// The first level's features for the decoder: see [`Skip`].
@@ -184,26 +215,23 @@ enum High {
 }
 
 /// Features that are computed a second time, from input that was kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Again {
-    input: Queue,
-    encode: [Queue; 2],
-    features: Queue,
+    encode: [Stage; 2],
+    features: Planes,
 }
 
 impl High {
     /// The first planes; `over`: the volume's last have come.
-    fn first(&mut self, net: &UNet, planes: usize, over: bool) -> Result<Tensor> {
+    fn first(&mut self, planes: usize, over: bool) -> Result<Tensor> {
         match self {
             Self::Kept(queue) => queue.first(planes),
             Self::Again(again) => {
-                while again.features.planes < planes && again.input.planes > 0 {
-                    let count = again.input.planes.min(SIDE_MULTIPLE);
-                    let input = again.input.first(count)?;
-                    again.input.discard(count)?;
-                    let last = over && again.input.planes == 0;
-                    let x = convolve_all(&net.full_encode, &mut again.encode, Some(input), last)?;
-                    again.features.push(x)?;
+                let [first, second] = &mut again.encode;
+                let mut moved = true;
+                while again.features.length < planes && moved {
+                    moved = first.flow(over, SIDE_MULTIPLE, &mut second.input)?;
+                    moved |= second.flow(first.over, SIDE_MULTIPLE, &mut again.features)?;
                 }
                 again.features.first(planes)
             }
@@ -213,33 +241,24 @@ impl High {
     fn discard(&mut self, planes: usize) -> Result<()> {
         match self {
             Self::Kept(queue) => queue.discard(planes),
-            Self::Again(again) => again.features.discard(planes),
+            Self::Again(again) => {
+                again.features.discard(planes);
+                Ok(())
+            }
         }
     }
 }
 
-fn convolve_all(
-    layers: &[Convolution],
-    queues: &mut [Queue],
-    planes: Option<Tensor>,
-    last: bool,
-) -> Result<Option<Tensor>> {
-    let mut x = planes;
-    for (layer, queue) in layers.iter().zip(queues) {
-        x = queue.convolve(layer, x, last)?;
-    }
-    Ok(x)
-}
-
-/// Planes along z that a layer still needs, `[1, C, d, H, W]` each.
-#[derive(Debug, Default)]
-struct Queue {
-    chunks: VecDeque<Tensor>,
-    planes: usize,
-    /// Height and width.
-    plane: Option<(usize, usize)>,
-    /// Whether the layer has already given planes: the volume's zero padding is behind it.
+/// A 3³ convolution along the volume.
+#[derive(Debug)]
+struct Stage {
+    layer: Arc<PrepackedConv3d>,
+    /// What it still needs of what came.
+    input: Planes,
+    /// Whether it has already given planes: the volume's zero padding is behind it.
     begun: bool,
+    /// Whether it has given its last planes.
+    over: bool,
 }
 
 /// What a convolution does next.
@@ -250,17 +269,215 @@ struct Step {
     read: usize,
     /// Planes that are not needed again.
     done: usize,
+    /// Planes that it gives.
+    given: usize,
+}
+
+impl Stage {
+    /// `sources`: channels of its two sources, where it has two.
+    fn new(layer: &Convolution, sources: &[usize]) -> Result<Self> {
+        let all = [layer.weight.dim(1)?];
+        let sources = if sources.is_empty() { &all } else { sources };
+        let layer = PrepackedConv3d::new(&layer.weight, Some(&layer.bias), sources, Activation::Relu)?;
+        Ok(Self {
+            layer: Arc::new(layer),
+            input: Planes::default(),
+            begun: false,
+            over: false,
+        })
+    }
+
+    /// The same layer at the volume's beginning.
+    fn again(&self) -> Self {
+        Self {
+            layer: Arc::clone(&self.layer),
+            input: Planes::default(),
+            begun: false,
+            over: false,
+        }
+    }
+
+    /// Which results are due, `at_most` (an even number). They need a plane before and one after, which at the
+    /// volume's ends are zeros; until the input is over only planes that are computed together are given.
+    fn step(&self, input_over: bool, at_most: usize) -> Option<Step> {
+        let before = usize::from(!self.begun);
+        let planes = self.input.length + before;
+        let all = (planes + 1).saturating_sub(2);
+        let last = input_over && all <= at_most;
+        let given = if last {
+            all
+        } else {
+            planes.saturating_sub(2).min(at_most) / GRID[0] * GRID[0]
+        };
+        (given > 0 && !self.over).then(|| Step {
+            padding: [before, usize::from(last)],
+            read: given + 2 - before - usize::from(last),
+            done: if last { self.input.length } else { given - before },
+            given,
+        })
+    }
+
+    /// Computes those results behind the planes of the next layer, from the input and, where there is one, the skip
+    /// beside it.
+    fn write(&mut self, step: &Step, beside: Option<&Tensor>, next: &mut Planes) -> Result<()> {
+        let input = self.input.first(step.read)?;
+        let (_, _, _, height, width) = input.dims5()?;
+        let shape = [self.layer.output_channels(), step.given, height, width];
+        let padding = Padding::Explicit([step.padding, [1, 1], [1, 1]]);
+        let sources: Vec<&Tensor> = [&input].into_iter().chain(beside).collect();
+        next.write(shape, &input, |output| {
+            Ok(self.layer.write(&sources, &padding, output)?)
+        })?;
+        self.input.discard(step.done);
+        self.begun = true;
+        self.over = step.padding[1] == 1;
+        Ok(())
+    }
+
+    /// Computes what is due behind the planes of the next layer; whether there was anything.
+    fn flow(&mut self, input_over: bool, at_most: usize, next: &mut Planes) -> Result<bool> {
+        let step = self.step(input_over, at_most);
+        step.map(|step| self.write(&step, None, next))
+            .transpose()
+            .map(|done| done.is_some())
+    }
+
+    /// Computes what is due into a tensor of its own.
+    fn take(&mut self, input_over: bool, at_most: usize) -> Result<Option<Tensor>> {
+        let mut output = Planes::default();
+        let any = self.flow(input_over, at_most, &mut output)?;
+        any.then(|| output.first(output.length)).transpose()
+    }
+}
+
+/// An up-convolution along the volume.
+#[derive(Debug)]
+struct Upsample {
+    layer: PrepackedUpsample,
+    input: Planes,
+    over: bool,
+}
+
+impl Upsample {
+    fn new(layer: &Convolution) -> Result<Self> {
+        Ok(Self {
+            layer: PrepackedUpsample::new(&layer.weight, Some(&layer.bias), Activation::Relu)?,
+            input: Planes::default(),
+            over: false,
+        })
+    }
+
+    /// Computes what is due, `at_most`; the second of a plane's two images needs the plane after it.
+    fn flow(&mut self, input_over: bool, at_most: usize, next: &mut Planes) -> Result<bool> {
+        let length = self.input.length;
+        let decided = if input_over {
+            length
+        } else {
+            length.saturating_sub(1)
+        };
+        let planes = decided.min(at_most / 2);
+        if planes == 0 {
+            return Ok(false);
+        }
+        let input = self.input.first(length.min(planes + 1))?;
+        let (_, _, _, height, width) = input.dims5()?;
+        let shape = [self.layer.output_channels(), 2 * planes, 2 * height, 2 * width];
+        next.write(shape, &input, |output| Ok(self.layer.write(&input, output)?))?;
+        self.input.discard(planes);
+        self.over = input_over && planes == length;
+        Ok(true)
+    }
+}
+
+/// Consecutive planes that wait for a layer, one after the other in memory.
+#[derive(Debug, Default)]
+struct Planes {
+    /// `[1, D, H, W, C]`, contiguous, with room for more planes than there are.
+    buffer: Option<Tensor>,
+    /// The first plane that is needed.
+    first: usize,
+    length: usize,
+}
+
+impl Planes {
+    /// Makes `fill` write planes, `[channels, planes, height, width]`, behind those that are there; of the element type
+    /// of `like`.
+    fn write(
+        &mut self,
+        [channels, planes, height, width]: [usize; 4],
+        like: &Tensor,
+        fill: impl FnOnce(&Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let room = self.buffer.as_ref().map_or(Ok(0), |buffer| buffer.dim(1))?;
+        let needed = self.length + planes;
+        if self.first + needed > room {
+            let kept = match &self.buffer {
+                Some(buffer) if self.length > 0 => {
+                    Some(buffer.narrow(1, self.first, self.length)?.force_contiguous()?)
+                }
+                _ => None,
+            };
+            if needed > room {
+                self.buffer = None;
+                let shape = [1, channels, needed, height, width];
+                let buffer = channels_last_zeros(shape, like.dtype(), like.device())?;
+                self.buffer = Some(buffer.permute(TO_CHANNELS_LAST)?);
+            }
+            if let (Some(buffer), Some(kept)) = (&self.buffer, kept) {
+                buffer.slice_set(&kept, 1, 0)?;
+            }
+            self.first = 0;
+        }
+        fill(&self.view(self.length, planes)?)?;
+        self.length += planes;
+        Ok(())
+    }
+
+    /// Puts a copy of planes behind those that are there.
+    fn append(&mut self, planes: &Tensor) -> Result<()> {
+        let (_, channels, depth, height, width) = planes.dims5()?;
+        self.write([channels, depth, height, width], planes, |output| {
+            let planes = planes.permute(TO_CHANNELS_LAST)?.contiguous()?;
+            Ok(output.permute(TO_CHANNELS_LAST)?.slice_set(&planes, 1, 0)?)
+        })
+    }
+
+    /// Puts planes behind those that are there, pooled.
+    fn pool(&mut self, planes: &Tensor) -> Result<()> {
+        let (_, channels, depth, height, width) = planes.dims5()?;
+        self.write([channels, depth / 2, height / 2, width / 2], planes, |output| {
+            Ok(max_pool2_into(planes, output)?)
+        })
+    }
+
+    /// The first planes, `[1, C, D, H, W]`.
+    fn first(&self, planes: usize) -> Result<Tensor> {
+        self.view(0, planes)
+    }
+
+    /// Planes from `start` on, `[1, C, D, H, W]`.
+    fn view(&self, start: usize, planes: usize) -> Result<Tensor> {
+        let missing = || candle_core::Error::Msg("a layer has not been given any planes".to_owned());
+        let buffer = self.buffer.as_ref().ok_or_else(missing)?;
+        let view = buffer.narrow(1, self.first + start, planes)?;
+        Ok(view.permute(FROM_CHANNELS_LAST)?)
+    }
+
+    fn discard(&mut self, planes: usize) {
+        self.first += planes;
+        self.length -= planes;
+    }
+}
+
+/// Planes of a skip connection, in the pieces in which they came: there are many, and all but the oldest rest.
+#[derive(Debug, Default)]
+struct Queue {
+    chunks: VecDeque<Tensor>,
 }
 
 impl Queue {
-    fn push(&mut self, planes: Option<Tensor>) -> Result<()> {
-        if let Some(planes) = planes {
-            let (_, _, depth, height, width) = planes.dims5()?;
-            self.planes += depth;
-            self.plane = Some((height, width));
-            self.chunks.push_back(planes);
-        }
-        Ok(())
+    fn push(&mut self, planes: Tensor) {
+        self.chunks.push_back(planes);
     }
 
     /// The first planes as one tensor, channels-last in memory.
@@ -272,18 +489,17 @@ impl Queue {
             if depth == 0 {
                 break;
             }
-            parts.push(chunk.narrow(2, 0, depth)?.permute((0, 2, 3, 4, 1))?);
+            parts.push(chunk.narrow(2, 0, depth)?.permute(TO_CHANNELS_LAST)?);
             missing -= depth;
         }
         let joined = match &parts[..] {
             [part] => part.clone(),
             parts => Tensor::cat(parts, 1)?,
         };
-        Ok(joined.permute((0, 4, 1, 2, 3))?)
+        Ok(joined.permute(FROM_CHANNELS_LAST)?)
     }
 
     fn discard(&mut self, planes: usize) -> Result<()> {
-        self.planes -= planes;
         let mut rest = planes;
         while rest > 0
             && let Some(chunk) = self.chunks.pop_front()
@@ -291,90 +507,12 @@ impl Queue {
             let depth = chunk.dim(2)?;
             if depth > rest {
                 // Copied, because a view of two planes would keep the whole chunk in memory.
-                let kept = chunk.narrow(2, rest, depth - rest)?.permute((0, 2, 3, 4, 1))?;
+                let kept = chunk.narrow(2, rest, depth - rest)?.permute(TO_CHANNELS_LAST)?;
                 self.chunks
-                    .push_front(kept.force_contiguous()?.permute((0, 4, 1, 2, 3))?);
+                    .push_front(kept.force_contiguous()?.permute(FROM_CHANNELS_LAST)?);
             }
             rest = rest.saturating_sub(depth);
         }
         Ok(())
-    }
-
-    /// A 3³ convolution of the planes.
-    fn convolve(
-        &mut self,
-        layer: &Convolution,
-        planes: Option<Tensor>,
-        last: bool,
-    ) -> Result<Option<Tensor>> {
-        let step = self.step(planes, last)?;
-        step.map(|step| self.convolve_step(layer, &step, None))
-            .transpose()
-    }
-
-    /// Takes planes for a 3³ convolution, and says which results are now due. They need a plane before and one after,
-    /// which at the volume's ends are zeros; until then only planes that are computed together are given.
-    fn step(&mut self, planes: Option<Tensor>, last: bool) -> Result<Option<Step>> {
-        self.push(planes)?;
-        let (before, after) = (usize::from(!self.begun), usize::from(last));
-        let possible = (self.planes + before + after).saturating_sub(2);
-        let together = if last { 1 } else { GRID[0] };
-        let given = possible / together * together;
-        Ok((given > 0).then(|| Step {
-            padding: [before, after],
-            read: given + 2 - before - after,
-            done: given - before,
-        }))
-    }
-
-    /// The convolution of the queue and, where there is one, of the skip beside it.
-    fn convolve_step(&mut self, layer: &Convolution, step: &Step, beside: Option<&Tensor>) -> Result<Tensor> {
-        let config = Conv3dConfig {
-            padding: Padding::Explicit([step.padding, [1, 1], [1, 1]]),
-            activation: Activation::Relu,
-        };
-        let input = self.first(step.read)?;
-        let bias = Some(&layer.bias);
-        let output = match beside {
-            None => conv3d(&input, &layer.weight, bias, &config)?,
-            Some(beside) => conv3d_concat(&input, beside, &layer.weight, bias, &config)?,
-        };
-        self.discard(step.done)?;
-        self.begun = true;
-        Ok(output)
-    }
-
-    /// Pools whole pairs of planes; an odd one waits.
-    fn pool(&mut self, planes: Option<Tensor>) -> Result<Option<Tensor>> {
-        self.push(planes)?;
-        let pairs = self.planes / 2 * 2;
-        if pairs == 0 {
-            return Ok(None);
-        }
-        let output = max_pool2(&self.first(pairs)?)?;
-        self.discard(pairs)?;
-        Ok(Some(output))
-    }
-
-    /// Upsamples; the second of a plane's two images needs the plane after it.
-    fn upsample(
-        &mut self,
-        layer: &Convolution,
-        planes: Option<Tensor>,
-        last: bool,
-    ) -> Result<Option<Tensor>> {
-        self.push(planes)?;
-        let decided = if last {
-            self.planes
-        } else {
-            self.planes.saturating_sub(1)
-        };
-        if decided == 0 {
-            return Ok(None);
-        }
-        let input = self.first(self.planes)?;
-        let output = upsample2_conv2(&input, &layer.weight, Some(&layer.bias), Activation::Relu)?;
-        self.discard(decided)?;
-        Ok(Some(output.narrow(2, 0, 2 * decided)?))
     }
 }
