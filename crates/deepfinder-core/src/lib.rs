@@ -36,5 +36,5 @@ pub use moments::Moments;
 pub use particle::{Particle, ParticleList};
 pub use progress::{CancelToken, NoProgress, Progress};
 pub use rotation::Rotation;
-pub use stream::{VolumeReader, VolumeWriter, read_whole};
+pub use stream::{VolumeReader, VolumeWriter, WindowWriter, read_whole};
 pub use volume::{BACKGROUND, Label, LabelMap, Region, Volume, VoxelSize};

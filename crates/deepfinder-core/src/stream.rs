@@ -49,6 +49,21 @@ pub trait VolumeWriter<T>: Send {
     /// # Errors
     /// `CoreError::Stream` where writing fails or the planes do not fit.
     fn write_slab(&mut self, planes: ArrayView3<'_, T>) -> Result<()>;
+
+    /// The same volume as one that takes windows in any order: of a file whose voxels have fixed places. It is written
+    /// one way or the other.
+    fn windows(&mut self) -> Option<&mut dyn WindowWriter<T>> {
+        None
+    }
+}
+
+/// A volume that is written window by window, in any order.
+pub trait WindowWriter<T> {
+    /// Takes the voxels of a window that begins at `start`; both `(z, y, x)`. No voxel is given twice.
+    ///
+    /// # Errors
+    /// `CoreError::Stream` where writing fails or the window does not fit.
+    fn write_window(&mut self, start: [usize; 3], voxels: ArrayView3<'_, T>) -> Result<()>;
 }
 
 impl<T: Clone + Send> VolumeWriter<T> for Vec<Array3<T>> {

@@ -27,7 +27,7 @@ pub(crate) fn run(
     let [depth, height, width] = input.shape();
     let [core_z, core_y, core_x] = tiling.core;
     let (rows, columns) = (stretches(1, height, core_y), stretches(2, width, core_x));
-    let classes = output.score_maps();
+    let (classes, windows) = (output.score_maps(), output.takes_windows());
     let tile = |z, y, x| Tile {
         z,
         y,
@@ -44,6 +44,16 @@ pub(crate) fn run(
             let tile = tile(z, *y, *x);
             tile.run(net, input, progress, |_, block| output.write_block(&block))?;
             tile.count(&mut work);
+            continue;
+        }
+        if windows {
+            for (&y, &x) in rows.iter().flat_map(|y| columns.iter().map(move |x| (y, x))) {
+                let tile = tile(z, y, x);
+                tile.run(net, input, progress, |first, block| {
+                    output.write_window([z.core + first, y.core, x.core], &block)
+                })?;
+                tile.count(&mut work);
+            }
             continue;
         }
         let mut slab = Block::zeros([z.core_length, height, width], classes);

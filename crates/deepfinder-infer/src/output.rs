@@ -89,15 +89,18 @@ impl<'a, 'b> Output<'a, 'b> {
         (!self.scores.is_empty()).then_some(self.scores.len())
     }
 
+    /// Whether blocks may come in any order.
+    pub(crate) fn takes_windows(&mut self) -> bool {
+        self.labels.windows().is_some() && self.scores.iter_mut().all(|map| map.windows().is_some())
+    }
+
     /// Writes whole planes.
     pub(crate) fn write(
         &mut self,
         labels: &Array3<Label>,
         scores: Option<ArrayView4<'_, f32>>,
     ) -> Result<()> {
-        for &label in labels {
-            self.voxels_per_label[usize::from(label)] += 1;
-        }
+        self.count(labels);
         self.labels.write_slab(labels.view())?;
         if let Some(scores) = scores {
             for (writer, map) in self.scores.iter_mut().zip(scores.axis_iter(Axis(0))) {
@@ -109,5 +112,26 @@ impl<'a, 'b> Output<'a, 'b> {
 
     pub(crate) fn write_block(&mut self, block: &Block) -> Result<()> {
         self.write(&block.labels, block.scores.as_ref().map(|scores| scores.view()))
+    }
+
+    /// Writes a block where it belongs; only where [`Self::takes_windows`] says so.
+    pub(crate) fn write_window(&mut self, start: [usize; 3], block: &Block) -> Result<()> {
+        self.count(&block.labels);
+        if let Some(labels) = self.labels.windows() {
+            labels.write_window(start, block.labels.view())?;
+        }
+        let maps = block.scores.iter().flat_map(|scores| scores.axis_iter(Axis(0)));
+        for (writer, map) in self.scores.iter_mut().zip(maps) {
+            if let Some(writer) = writer.windows() {
+                writer.write_window(start, map)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, labels: &Array3<Label>) {
+        for &label in labels {
+            self.voxels_per_label[usize::from(label)] += 1;
+        }
     }
 }

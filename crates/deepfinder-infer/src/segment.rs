@@ -29,10 +29,10 @@ pub struct SegmentReport {
 ///
 /// The tomogram is brought to mean 0 and (population) standard deviation 1 as a whole, then cut by the plan and read
 /// window by window. `labels` and `scores` (none, or one writer per class with background first) get whole planes from
-/// z = 0 upwards. A label is the class of the highest score, of equal ones the lowest.
+/// z = 0 upwards, or windows where all of them take those. A label is the class of the highest score, of equal ones the lowest.
 ///
-/// Memory: [`SegmentParams::workspace_bytes`] for the network. Where one tile does not span y and x, planes wait for
-/// the tiles beside them in as much again; the reference plan keeps the scores of as many planes as a patch is deep.
+/// Memory: [`SegmentParams::workspace_bytes`] for the network. Where one tile does not span y and x and the writers take
+/// no windows, planes wait for the tiles beside them in as much again; the reference plan keeps the scores of as many planes as a patch is deep.
 ///
 /// # Errors
 /// Where the tomogram is empty, constant or holds NaN or infinite voxels; where the plan's tile or patch does not fit;
@@ -63,7 +63,11 @@ pub fn segment(
             let demand = Demand {
                 shape,
                 bytes: params.workspace_bytes,
-                bytes_per_voxel,
+                bytes_per_waiting_voxel: if output.takes_windows() {
+                    0
+                } else {
+                    bytes_per_voxel
+                },
                 classes,
             };
             let tiling = match tile {

@@ -62,8 +62,9 @@ pub(crate) struct Demand {
     pub shape: [usize; 3],
     /// Bytes for the network, and as many for planes that wait to be written.
     pub bytes: usize,
-    /// Bytes per voxel of the result: labels, and scores where they are wanted.
-    pub bytes_per_voxel: usize,
+    /// Bytes per voxel of the result (labels, and scores where they are wanted) where it has to wait until planes are
+    /// whole; 0 where it needn't.
+    pub bytes_per_waiting_voxel: usize,
     /// Scores per voxel.
     pub classes: usize,
 }
@@ -130,15 +131,15 @@ impl Demand {
         })
     }
 
-    /// Planes of a tile. Where one tile spans y and x, planes are written as they come and it may be as deep as
-    /// the tomogram; else they wait for the tiles beside them.
+    /// Planes of a tile. Where one tile spans y and x, or results may be written in any order, it may be as deep as the
+    /// tomogram; else planes wait for the tiles beside them.
     fn core_depth(&self, y: usize, x: usize) -> usize {
         let [depth, height, width] = self.shape;
         let whole = depth.next_multiple_of(SIDE_MULTIPLE);
-        if y >= height && x >= width {
+        if (y >= height && x >= width) || self.bytes_per_waiting_voxel == 0 {
             return whole;
         }
-        let planes = self.bytes / (self.bytes_per_voxel * height * width);
+        let planes = self.bytes / (self.bytes_per_waiting_voxel * height * width);
         (planes / SIDE_MULTIPLE * SIDE_MULTIPLE).clamp(SIDE_MULTIPLE, whole)
     }
 
@@ -207,7 +208,7 @@ mod tests {
             shape in [1..300usize, 1..700usize, 1..700usize],
             mebibytes in 100..4000usize,
         ) {
-            let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_voxel: 53, classes: 13 };
+            let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_waiting_voxel: 53, classes: 13 };
             let tiling = demand.tiling();
             prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(4));
             let smallest = Tiling { core: [4; 3], chunk: 4, skip: Skip::Recompute };
@@ -222,7 +223,7 @@ mod tests {
         let demand = |shape| Demand {
             shape,
             bytes: 1 << 30,
-            bytes_per_voxel: 1,
+            bytes_per_waiting_voxel: 1,
             classes: 13,
         };
         let tiling = demand([96, 112, 128]).tiling();

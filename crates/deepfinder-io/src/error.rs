@@ -112,6 +112,21 @@ pub enum IoError {
         /// Shape of the volume, `(z, y, x)`.
         shape: [usize; 3],
     },
+    /// A window that does not fit the volume being written, or voxels that were written before.
+    #[error(
+        "{}: got a window of {got:?} voxels at {start:?} (z, y, x), which does not fit what is missing of the {shape:?} volume",
+        path.display()
+    )]
+    Window {
+        /// The output file.
+        path: PathBuf,
+        /// First voxel of the window, `(z, y, x)`.
+        start: [usize; 3],
+        /// Shape of the window, `(z, y, x)`.
+        got: [usize; 3],
+        /// Shape of the volume, `(z, y, x)`.
+        shape: [usize; 3],
+    },
     /// The end was declared before all planes came.
     #[error("{}: only {written} of {depth} planes were written: the output is not kept", path.display())]
     Unfinished {
@@ -151,6 +166,7 @@ impl IoError {
             | Self::NoLabel { path, .. }
             | Self::UnknownClass { path, .. }
             | Self::Planes { path, .. }
+            | Self::Window { path, .. }
             | Self::Unfinished { path, .. }
             | Self::Format { path, .. } => Some(path),
             Self::Core(_) => None,

@@ -40,6 +40,8 @@ pub struct Sweep<'a> {
     full_upsample: Upsample,
     high: High,
     full_decode: [Stage; 2],
+    /// The last features, for the head.
+    features: Planes,
     /// Height and width.
     plane: Option<(usize, usize)>,
     /// Most planes that came at once.
@@ -75,10 +77,12 @@ impl UNet {
                 Skip::Recompute => High::Again(Box::new(Again {
                     encode: full_encode.each_ref().map(Stage::again),
                     features: Planes::default(),
+                    scratch: Planes::default(),
                 })),
             },
             full_encode,
             half_encode,
+            features: Planes::default(),
             quarter: [
                 Stage::new(q0, &[])?,
                 Stage::new(q1, &[])?,
@@ -151,18 +155,21 @@ impl Sweep<'_> {
     fn encode(&mut self, at_most: usize) -> Result<bool> {
         let [first, second] = &mut self.full_encode;
         let mut moved = first.flow(self.over, at_most, &mut second.input)?;
-        if let Some(features) = second.take(first.over, at_most)? {
+        let mut features = self.high.room();
+        if second.flow(first.over, at_most, &mut features)? {
             moved = true;
-            self.half_encode[0].input.pool(&features)?;
-            if let High::Kept(queue) = &mut self.high {
-                queue.push(features);
-            }
+            self.half_encode[0]
+                .input
+                .pool(&features.first(features.length)?)?;
+            self.high.put_back(features)?;
         }
         let over = second.over;
         let [first, second] = &mut self.half_encode;
         moved |= first.flow(over, at_most / 2, &mut second.input)?;
-        if let Some(features) = second.take(first.over, at_most / 2)? {
+        let mut features = Planes::default();
+        if second.flow(first.over, at_most / 2, &mut features)? {
             moved = true;
+            let features = features.first(features.length)?;
             self.quarter[0].input.pool(&features)?;
             self.mid.push(features);
         }
@@ -202,8 +209,12 @@ impl Sweep<'_> {
             drop(high);
             self.high.discard(step.done)?;
         }
-        let features = second.take(first.over, at_most)?;
-        features.map(|features| self.net.classify(&features)).transpose()
+        if !second.flow(first.over, at_most, &mut self.features)? {
+            return Ok(None);
+        }
+        let logits = self.net.classify(&self.features.first(self.features.length)?)?;
+        self.features.discard(self.features.length);
+        Ok(Some(logits))
     }
 }
 
@@ -219,9 +230,32 @@ enum High {
 struct Again {
     encode: [Stage; 2],
     features: Planes,
+    /// Where the encoder puts the features that it needs at once.
+    scratch: Planes,
 }
 
 impl High {
+    /// Where the encoder shall put its features.
+    fn room(&mut self) -> Planes {
+        match self {
+            Self::Kept(_) => Planes::default(),
+            Self::Again(again) => std::mem::take(&mut again.scratch),
+        }
+    }
+
+    /// Takes the encoder's features.
+    fn put_back(&mut self, mut features: Planes) -> Result<()> {
+        match self {
+            Self::Kept(queue) if features.length > 0 => queue.push(features.first(features.length)?),
+            Self::Kept(_) => {}
+            Self::Again(again) => {
+                features.discard(features.length);
+                again.scratch = features;
+            }
+        }
+        Ok(())
+    }
+
     /// The first planes; `over`: the volume's last have come.
     fn first(&mut self, planes: usize, over: bool) -> Result<Tensor> {
         match self {
@@ -340,13 +374,6 @@ impl Stage {
         step.map(|step| self.write(&step, None, next))
             .transpose()
             .map(|done| done.is_some())
-    }
-
-    /// Computes what is due into a tensor of its own.
-    fn take(&mut self, input_over: bool, at_most: usize) -> Result<Option<Tensor>> {
-        let mut output = Planes::default();
-        let any = self.flow(input_over, at_most, &mut output)?;
-        any.then(|| output.first(output.length)).transpose()
     }
 }
 

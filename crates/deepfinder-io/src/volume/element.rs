@@ -61,6 +61,9 @@ pub(crate) mod private {
 
         fn put_little_endian(self, bytes: &mut Vec<u8>);
 
+        /// Of the bytes that [`Self::put_little_endian`] gave; more are not looked at.
+        fn from_little_endian(bytes: &[u8]) -> Self;
+
         /// Whether MRC's signed mode 0 cannot hold this `u8`.
         fn is_wide(self) -> bool {
             false
@@ -82,6 +85,13 @@ macro_rules! voxel {
             fn put_little_endian(self, bytes: &mut Vec<u8>) {
                 bytes.extend_from_slice(&self.to_le_bytes());
             }
+
+            fn from_little_endian(bytes: &[u8]) -> Self {
+                const BYTES: usize = size_of::<$ty>();
+                let mut own = [0; BYTES];
+                own.copy_from_slice(&bytes[..BYTES]);
+                Self::from_le_bytes(own)
+            }
         }
     )+};
 }
@@ -99,6 +109,10 @@ impl private::Voxel for u8 {
 
     fn put_little_endian(self, bytes: &mut Vec<u8>) {
         bytes.push(self);
+    }
+
+    fn from_little_endian(bytes: &[u8]) -> Self {
+        bytes[0]
     }
 
     fn is_wide(self) -> bool {

@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use deepfinder_core::{Region, Volume, VolumeReader, VolumeWriter, VoxelSize};
+use deepfinder_core::{Region, Volume, VolumeReader, VolumeWriter, VoxelSize, WindowWriter};
 use deepfinder_io::{
-    ElementType, MrcWriter, open_volume, read_label_map, read_volume, write_mrc, write_volume,
+    ElementType, MrcWriter, Voxel, open_volume, read_label_map, read_volume, write_mrc, write_volume,
 };
 use ndarray::{Array3, s};
 use proptest::prelude::*;
@@ -59,6 +59,82 @@ proptest! {
         let is_wide = labels.iter().any(|&label| label > 127);
         prop_assert_eq!(header(&path).mode, if is_wide { 6 } else { 0 });
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Windows in any order make the file that slabs make, to the last byte.
+    #[test]
+    fn windows_make_the_same_file(
+        shape in [1..6usize, 1..9usize, 1..9usize],
+        window in [1..4usize, 1..5usize, 1..10usize],
+        largest in 100..=160u8,
+        seed in any::<u64>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let labels = Array3::from_shape_fn(shape, |(z, y, x)| ((z * 50 + y * 30 + x * 7) % 256) as u8 % largest);
+        let scores = labels.mapv(|label| f32::from(label) / 3.0);
+        let mut starts = Vec::new();
+        for z in (0..shape[0]).step_by(window[0]) {
+            for y in (0..shape[1]).step_by(window[1]) {
+                starts.extend((0..shape[2]).step_by(window[2]).map(|x| [z, y, x]));
+            }
+        }
+        starts.sort_by_key(|[z, y, x]| ((z * 100 + y * 10 + x) as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        check_windows(folder.path(), &labels, &starts, window);
+        check_windows(folder.path(), &scores, &starts, window);
+    }
+}
+
+fn check_windows<T: Voxel + Copy + std::fmt::Debug>(
+    folder: &Path,
+    voxels: &Array3<T>,
+    starts: &[[usize; 3]],
+    window: [usize; 3],
+) {
+    let (by_slab, by_window) = (folder.join("slabs.mrc"), folder.join("windows.mrc"));
+    write_mrc(&by_slab, &Volume::new(voxels.clone())).unwrap();
+    let shape: [usize; 3] = voxels.dim().into();
+    let mut writer = MrcWriter::create(&by_window, shape, None, [0.0; 3]).unwrap();
+    for start in starts {
+        let [z, y, x] = [0, 1, 2].map(|axis| start[axis]..(start[axis] + window[axis]).min(shape[axis]));
+        let windows = writer.windows().unwrap();
+        windows.write_window(*start, voxels.slice(s![z, y, x])).unwrap();
+    }
+    writer.finish().unwrap();
+    assert!(
+        std::fs::read(&by_slab).unwrap() == std::fs::read(&by_window).unwrap(),
+        "{starts:?}"
+    );
+}
+
+#[test]
+fn windows_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("v.mrc");
+    let ones = |shape: [usize; 3]| Array3::<f32>::ones(shape);
+    let create = || MrcWriter::create(&path, [2, 3, 4], None, [0.0; 3]).unwrap();
+    let mut writer = create();
+    assert!(
+        writer.write_window([0, 0, 1], ones([1, 1, 4]).view()).is_err(),
+        "past the end"
+    );
+    assert!(writer.write_window([0; 3], ones([1, 3, 4]).view()).is_ok());
+    assert!(
+        writer.write_slab(ones([1, 3, 4]).view()).is_err(),
+        "a slab after a window"
+    );
+    let message = writer.finish().unwrap_err().to_string();
+    assert!(message.contains("1 of 2 planes"), "{message}");
+    let mut writer = create();
+    writer.write_slab(ones([1, 3, 4]).view()).unwrap();
+    assert!(
+        writer.write_window([1, 0, 0], ones([1, 3, 4]).view()).is_err(),
+        "a window after a slab"
+    );
+    drop(writer);
+    assert_eq!(names(folder.path()), Vec::<String>::new());
 }
 
 #[test]

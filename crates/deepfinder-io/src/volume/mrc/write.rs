@@ -3,21 +3,21 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use ::mrc::Header;
-use deepfinder_core::{Moments, Volume, VolumeWriter, VoxelSize};
-use ndarray::ArrayView3;
+use deepfinder_core::{Moments, Volume, VolumeWriter, VoxelSize, WindowWriter};
+use ndarray::{ArrayView3, Axis};
 
 use super::header::HEADER_BYTES;
 use crate::atomic::PartialFile;
 use crate::volume::{ElementType, Voxel};
 use crate::{IoError, Result};
 
-/// Writes an MRC file plane by plane, in little-endian MRC2014.
+/// Writes an MRC file plane by plane or window by window, in little-endian MRC2014.
 ///
 /// `f32` becomes mode 2, `i16` 1, `u16` 6, `i8` 0. Labels (`u8`) become mode 0 as long as none is above 127, which
 /// its signed bytes cannot hold; the first that is turns the file into mode 6. The header's statistics are those
 /// of the finite voxels.
 ///
-/// The planes go to a temporary file beside the target. [`MrcWriter::finish`] gives it the target's name; a writer
+/// The voxels go to a temporary file beside the target. [`MrcWriter::finish`] gives it the target's name; a writer
 /// that is dropped before leaves nothing behind, and an existing target as it was.
 #[derive(Debug)]
 pub struct MrcWriter<T> {
@@ -26,7 +26,10 @@ pub struct MrcWriter<T> {
     header: Header,
     /// `None` once a write has failed: what stands in the file then is not known.
     partial: Option<PartialFile>,
+    /// Planes that came as slabs.
     written: usize,
+    /// Voxels that came in windows.
+    in_windows: usize,
     moments: Moments,
     voxels: PhantomData<fn(T)>,
 }
@@ -56,6 +59,7 @@ impl<T: Voxel> MrcWriter<T> {
             header,
             partial: Some(partial),
             written: 0,
+            in_windows: 0,
             moments: Moments::default(),
             voxels: PhantomData,
         })
@@ -67,13 +71,18 @@ impl<T: Voxel> MrcWriter<T> {
     /// [`IoError::Unfinished`] where planes are missing, [`IoError::File`] where writing fails. Nothing is left
     /// behind then.
     pub fn finish(mut self) -> Result<()> {
-        let (Some(mut partial), true) = (self.partial.take(), self.written == self.shape[0]) else {
+        let plane = self.shape[1] * self.shape[2];
+        let written = self.written + self.in_windows / plane;
+        let (Some(mut partial), true) = (self.partial.take(), written == self.shape[0]) else {
             return Err(IoError::Unfinished {
                 path: self.path,
-                written: self.written,
+                written,
                 depth: self.shape[0],
             });
         };
+        if self.in_windows > 0 {
+            self.read_moments(&mut partial)?;
+        }
         if self.moments.count > 0 {
             self.header.dmin = self.moments.min;
             self.header.dmax = self.moments.max;
@@ -86,22 +95,92 @@ impl<T: Voxel> MrcWriter<T> {
         partial.persist()
     }
 
+    /// The statistics of windows, plane by plane: whatever the windows, they come out the same.
+    fn read_moments(&mut self, partial: &mut PartialFile) -> Result<()> {
+        let begin = partial.file().seek(SeekFrom::Start(HEADER_BYTES as u64));
+        begin.map_err(IoError::file("read", &self.path))?;
+        let width = self.voxel_bytes();
+        let mut bytes = vec![0; self.shape[1] * self.shape[2] * width];
+        let mut values = Vec::new();
+        for _ in 0..self.shape[0] {
+            let read = partial.file().read_exact(&mut bytes);
+            read.map_err(IoError::file("read", &self.path))?;
+            values.clear();
+            values.extend(
+                bytes
+                    .chunks_exact(width)
+                    .map(|voxel| T::from_little_endian(voxel).to_f32()),
+            );
+            self.moments = self.moments.merge(Moments::of(&values));
+        }
+        Ok(())
+    }
+
+    /// Whether labels take two bytes each, because one is above 127.
+    fn is_widened(&self) -> bool {
+        T::ELEMENT == ElementType::U8 && self.header.mode != 0
+    }
+
+    /// Bytes of a voxel in the file.
+    fn voxel_bytes(&self) -> usize {
+        if self.is_widened() { 2 } else { T::ELEMENT.bytes() }
+    }
+
+    /// Makes labels two bytes wide once one of these needs it.
+    fn widen_for<'a>(
+        &mut self,
+        partial: PartialFile,
+        mut voxels: impl Iterator<Item = &'a T>,
+    ) -> Result<PartialFile> {
+        if self.header.mode == 0 && voxels.any(|voxel| voxel.is_wide()) {
+            self.header.mode = mode_of(ElementType::U16);
+            return widened(partial, &self.header);
+        }
+        Ok(partial)
+    }
+
+    /// As they stand in the file.
+    fn encode_voxels<'a>(&self, voxels: impl Iterator<Item = &'a T>, bytes: &mut Vec<u8>) {
+        let is_widened = self.is_widened();
+        bytes.clear();
+        for &voxel in voxels {
+            voxel.put_little_endian(bytes);
+            if is_widened {
+                bytes.push(0);
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        mut partial: PartialFile,
+        start: [usize; 3],
+        voxels: &ArrayView3<'_, T>,
+    ) -> Result<PartialFile> {
+        let [_, height, width] = self.shape;
+        partial = self.widen_for(partial, voxels.iter())?;
+        let mut bytes = Vec::new();
+        for (z, plane) in voxels.outer_iter().enumerate() {
+            // Rows that follow each other in the file are written at once.
+            let rows = if plane.ncols() == width { plane.nrows() } else { 1 };
+            for (index, rows) in plane.axis_chunks_iter(Axis(0), rows.max(1)).enumerate() {
+                self.encode_voxels(rows.iter(), &mut bytes);
+                let row = (start[0] + z) * height + start[1] + index;
+                let at = HEADER_BYTES + (row * width + start[2]) * self.voxel_bytes();
+                let moved = partial.file().seek(SeekFrom::Start(at as u64));
+                moved.map_err(IoError::file("write", &self.path))?;
+                partial.append(&bytes)?;
+            }
+        }
+        Ok(partial)
+    }
+
     fn append(&mut self, mut partial: PartialFile, planes: &ArrayView3<'_, T>) -> Result<PartialFile> {
         let mut bytes = Vec::new();
         let mut values = Vec::new();
         for plane in planes.outer_iter() {
-            if self.header.mode == 0 && plane.iter().any(|voxel| voxel.is_wide()) {
-                self.header.mode = mode_of(ElementType::U16);
-                partial = widened(partial, &self.header)?;
-            }
-            let is_widened = T::ELEMENT == ElementType::U8 && self.header.mode != 0;
-            bytes.clear();
-            for &voxel in plane {
-                voxel.put_little_endian(&mut bytes);
-                if is_widened {
-                    bytes.push(0);
-                }
-            }
+            partial = self.widen_for(partial, plane.iter())?;
+            self.encode_voxels(plane.iter(), &mut bytes);
             partial.append(&bytes)?;
             values.clear();
             values.extend(plane.iter().map(|voxel| voxel.to_f32()));
@@ -114,7 +193,8 @@ impl<T: Voxel> MrcWriter<T> {
 impl<T: Voxel> VolumeWriter<T> for MrcWriter<T> {
     fn write_slab(&mut self, planes: ArrayView3<'_, T>) -> deepfinder_core::Result<()> {
         let got: [usize; 3] = planes.dim().into();
-        let fits = got[1..] == self.shape[1..] && got[0] <= self.shape[0] - self.written;
+        let fits =
+            got[1..] == self.shape[1..] && got[0] <= self.shape[0] - self.written && self.in_windows == 0;
         let Some(partial) = self.partial.take_if(|_| fits) else {
             return Err(IoError::Planes {
                 path: self.path.clone(),
@@ -126,6 +206,30 @@ impl<T: Voxel> VolumeWriter<T> for MrcWriter<T> {
         };
         self.partial = Some(self.append(partial, &planes)?);
         self.written += got[0];
+        Ok(())
+    }
+
+    fn windows(&mut self) -> Option<&mut dyn WindowWriter<T>> {
+        Some(self)
+    }
+}
+
+impl<T: Voxel> WindowWriter<T> for MrcWriter<T> {
+    fn write_window(&mut self, start: [usize; 3], voxels: ArrayView3<'_, T>) -> deepfinder_core::Result<()> {
+        let got: [usize; 3] = voxels.dim().into();
+        let fits = (0..3).all(|axis| start[axis] + got[axis] <= self.shape[axis]);
+        let room = voxels.len() <= self.shape.iter().product::<usize>() - self.in_windows;
+        let Some(partial) = self.partial.take_if(|_| fits && room && self.written == 0) else {
+            return Err(IoError::Window {
+                path: self.path.clone(),
+                start,
+                got,
+                shape: self.shape,
+            }
+            .into());
+        };
+        self.partial = Some(self.put(partial, start, &voxels)?);
+        self.in_windows += voxels.len();
         Ok(())
     }
 }
