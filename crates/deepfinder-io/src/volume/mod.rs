@@ -47,9 +47,8 @@ impl VolumeInfo {
 
 /// A volume on disk: a [`VolumeReader`] of voxels as `f32`, and of labels as `u8`.
 ///
-/// Nothing but the header is read until windows are asked for, and then only the pages or chunks they touch;
-/// gzip and bzip2 files alone are unpacked into memory as a whole. A file that another program shortens while it
-/// is open can end this one (memory maps); one that is renamed over cannot.
+/// Nothing but the header is read until windows are asked for, and then only the rows or chunks they touch;
+/// gzip and bzip2 files alone are unpacked into memory as a whole.
 pub struct VolumeFile {
     path: PathBuf,
     info: VolumeInfo,

@@ -1,6 +1,8 @@
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use ::mrc::{Header, Reader};
 use deepfinder_core::Region;
@@ -23,6 +25,7 @@ pub(in crate::volume) fn open(path: &Path) -> Result<VolumeFile> {
     let read = (&file).take(HEADER_BYTES as u64).read_to_end(&mut start);
     read.map_err(IoError::file("read", path))?;
 
+    let packed = start.starts_with(b"\x1f\x8b") || start.starts_with(b"BZh");
     let (reader, warnings) = if start.starts_with(b"\x1f\x8b") {
         unpack(path, |file| Box::new(flate2::read::MultiGzDecoder::new(file)))?
     } else if start.starts_with(b"BZh") {
@@ -48,12 +51,13 @@ pub(in crate::volume) fn open(path: &Path) -> Result<VolumeFile> {
         .collect();
     warnings.extend(layout.warnings.iter().cloned());
     let expected = bytes_needed(path, header)?;
-    if u128::from(length) > expected && !start.starts_with(b"\x1f\x8b") && !start.starts_with(b"BZh") {
+    if u128::from(length) > expected && !packed {
         warnings.push(format!(
             "{} bytes more than the header promises: they are not read",
             u128::from(length) - expected
         ));
     }
+    let start = header.data_offset() as u64;
     let info = VolumeInfo {
         format: VolumeFormat::Mrc,
         shape: layout.shape(),
@@ -65,13 +69,63 @@ pub(in crate::volume) fn open(path: &Path) -> Result<VolumeFile> {
     Ok(VolumeFile {
         path: path.to_owned(),
         info,
-        voxels: Box::new(Mrc { reader, layout }),
+        voxels: Box::new(Mrc {
+            voxels: if packed {
+                Voxels::Unpacked(Box::new(reader))
+            } else {
+                let file = Mutex::new(file);
+                Voxels::InFile { file, start }
+            },
+            layout,
+        }),
     })
 }
 
 struct Mrc {
-    reader: Reader,
+    voxels: Voxels,
     layout: Layout,
+}
+
+/// Where the voxels are.
+enum Voxels {
+    /// In the file from byte `start` on, and read from there: not through a memory map, whose pages count as the
+    /// program's memory, and which ends the program where another one makes the file shorter meanwhile.
+    InFile { file: Mutex<File>, start: u64 },
+    /// Unpacked into memory.
+    Unpacked(Box<Reader>),
+}
+
+/// Bytes of a block of voxels in the file: `offset` and `shape` in columns, rows, sections.
+fn read_block(
+    file: &Mutex<File>,
+    start: u64,
+    layout: &Layout,
+    offset: [usize; 3],
+    shape: [usize; 3],
+) -> io::Result<Vec<u8>> {
+    let width = layout.element.bytes();
+    let [columns, rows, sections] = shape;
+    let [all_columns, all_rows, _] = layout.extent;
+    // What follows each other in the file is read at once: rows that are whole, and planes that are.
+    let (rows_at_once, sections_at_once) = match (columns == all_columns, rows == all_rows) {
+        (true, true) => (rows, sections),
+        (true, false) => (rows, 1),
+        _ => (1, 1),
+    };
+    let mut bytes = vec![0; columns * rows * sections * width];
+    let mut pieces = bytes.chunks_exact_mut(columns * rows_at_once * sections_at_once * width);
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    for section in (0..sections).step_by(sections_at_once) {
+        for row in (0..rows).step_by(rows_at_once) {
+            let row = (offset[2] + section) * all_rows + offset[1] + row;
+            let voxel = row * all_columns + offset[0];
+            file.seek(SeekFrom::Start(start + (voxel * width) as u64))?;
+            if let Some(piece) = pieces.next() {
+                file.read_exact(piece)?;
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 impl Source for Mrc {
@@ -82,10 +136,16 @@ impl Source for Mrc {
         let axes = self.layout.axes;
         let offset = axes.map(|axis| region.start[2 - axis]);
         let [columns, rows, sections] = axes.map(|axis| region.shape[2 - axis]);
-        let bytes = self
-            .reader
-            .read_block_bytes_cow(offset, [columns, rows, sections])
-            .map_err(IoError::format(path, FORMAT))?;
+        let shape = [columns, rows, sections];
+        let bytes = match &self.voxels {
+            Voxels::InFile { file, start } => {
+                let bytes = read_block(file, *start, &self.layout, offset, shape);
+                Cow::Owned(bytes.map_err(IoError::file("read", path))?)
+            }
+            Voxels::Unpacked(reader) => reader
+                .read_block_bytes_cow(offset, shape)
+                .map_err(IoError::format(path, FORMAT))?,
+        };
         let voxels = decode(&bytes, self.layout.element, self.layout.is_big_endian).map_err(
             |NoLabel { index, value }| {
                 let place = [
