@@ -31,7 +31,8 @@ impl Default for Plan {
 pub struct SegmentParams {
     /// How the tomogram is cut; default exact.
     pub plan: Plan,
-    /// Memory that the network may need for a tile, in bytes; default 1 GiB. The exact plan chooses its tile by it.
+    /// Memory that the network may need for a tile, in bytes; default 1.375 GiB, so that the program with all else
+    /// stays below 1.5 GiB. The exact plan chooses its tile by it.
     pub workspace_bytes: usize,
 }
 
@@ -39,7 +40,7 @@ impl Default for SegmentParams {
     fn default() -> Self {
         Self {
             plan: Plan::default(),
-            workspace_bytes: 1 << 30,
+            workspace_bytes: 11 << 27,
         }
     }
 }

@@ -11,6 +11,12 @@ const fn margin(axis: usize) -> [usize; 2] {
     ]
 }
 
+/// Fewest planes that can go through the network at once: those that its convolutions compute together.
+const THINNEST: usize = 2;
+
+/// Planes of the lowest level that are on their way through it: two or three wait for each of its layers.
+const LAG_OF_LOWEST: usize = 10;
+
 /// A stretch of one axis: what a tile adds to the result, and what it must read for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stretch {
@@ -86,9 +92,9 @@ impl Demand {
                     .iter()
                     .product();
                 for tiling in self.with_chunks(core) {
-                    // Thin chunks cost some: each layer joins them with the planes that it kept.
+                    // Thin chunks cost some: there is little to do at once.
                     let again = if tiling.skip == Skip::Keep { 1.0 } else { 1.15 };
-                    let cost = computed * again * (1.0 + 1.0 / tiling.chunk as f64);
+                    let cost = computed * again * (1.0 + 0.8 / tiling.chunk as f64);
                     let workspace = self.workspace(tiling);
                     let fits = workspace <= self.bytes as f64;
                     let rank = if fits { cost } else { 1e30 * workspace };
@@ -101,7 +107,7 @@ impl Demand {
         best.map_or(
             Tiling {
                 core: [SIDE_MULTIPLE; 3],
-                chunk: SIDE_MULTIPLE,
+                chunk: THINNEST,
                 skip: Skip::Recompute,
             },
             |(_, tiling)| tiling,
@@ -123,11 +129,11 @@ impl Demand {
         let depth = longest_window(0, self.shape[0], core[0]);
         [Skip::Keep, Skip::Recompute].map(|skip| {
             let tiling = |chunk: usize| Tiling { core, chunk, skip };
-            let chunk = [depth, 32, 16, 8]
+            let chunk = [depth, 32, 16, 8, 4]
                 .into_iter()
                 .filter(|chunk| *chunk <= depth)
                 .find(|chunk| self.workspace(tiling(*chunk)) <= self.bytes as f64);
-            tiling(chunk.unwrap_or(SIDE_MULTIPLE))
+            tiling(chunk.unwrap_or(THINNEST))
         })
     }
 
@@ -143,23 +149,35 @@ impl Demand {
         (planes / SIDE_MULTIPLE * SIDE_MULTIPLE).clamp(SIDE_MULTIPLE, whole)
     }
 
-    /// Bytes that the network needs for a tile, nearly: the widest layers of a chunk, the planes that layers keep for
-    /// their next one, and those of the skips until the decoder has caught up.
+    /// Bytes that the network needs for a tile, nearly.
     fn workspace(&self, tiling: Tiling) -> f64 {
         let [z, y, x] = tiling.core;
         let [depth, height, width] = self.shape;
         let column = longest_window(1, height, y) * longest_window(2, width, x);
-        let whole = tiling.chunk >= longest_window(0, depth, z);
-        let lag = if whole { 0 } else { MARGIN[0][1] + 12 };
-        // Per voxel of a plane: of the first level's skip and of the second's, which is a quarter as large and half as
-        // deep; then of all layers three planes or so.
-        let kept = match tiling.skip {
-            Skip::Keep => 32 * lag,
-            Skip::Recompute => lag + 3 * (32 + 32) + 4 * 32,
+        let chunk = tiling.chunk;
+        if chunk >= longest_window(0, depth, z) {
+            // One pass: input, skip, the up-convolution and what it makes with the skip; or logits and scores.
+            let widest = (1 + 32 + 48 + 32).max(32 + 32 + 2 * self.classes);
+            return (4 * column * chunk * widest) as f64;
+        }
+        // Floats per voxel of a plane. Each layer has room for the planes that come and the three that it may keep; at
+        // half the size these weigh a quarter, and half as many come.
+        let room = |planes: usize, channels: usize, shrink: usize| {
+            ((planes / shrink).max(THINNEST) + 3) * channels / (shrink * shrink)
         };
-        let kept = kept + 48 * lag / 8 + 3 * (32 + 48 + 32 + 16);
-        let channels = 4 * (kept + tiling.chunk * (32 + 48 + 32 + 2 * self.classes + 16));
-        (column * channels) as f64
+        let full = room(chunk, 1 + 32 + 48 + 32, 1) + chunk * (32 + 2 * self.classes);
+        let half = room(chunk, 32 + 48 + (64 + 48) + 48 + 48, 2);
+        let quarter = room(chunk, 48 + 4 * 64, 4);
+        // Between encoder and decoder: planes of the lowest level for its four convolutions and the up-convolution, in
+        // pairs; above that two more convolutions and their pairs.
+        let lag = 2 * (LAG_OF_LOWEST + 3) + chunk / 2;
+        let mid = 48 * lag / 4;
+        let lag = 2 * (lag + 4) + chunk;
+        let skip = match tiling.skip {
+            Skip::Keep => 32 * lag,
+            Skip::Recompute => lag + room(THINNEST, 32, 1) + room(chunk + THINNEST, 32, 1),
+        };
+        (4 * column * (full + half + quarter + mid + skip)) as f64
     }
 }
 
@@ -210,8 +228,8 @@ mod tests {
         ) {
             let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_waiting_voxel: 53, classes: 13 };
             let tiling = demand.tiling();
-            prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(4));
-            let smallest = Tiling { core: [4; 3], chunk: 4, skip: Skip::Recompute };
+            prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(2));
+            let smallest = Tiling { core: [4; 3], chunk: THINNEST, skip: Skip::Recompute };
             if demand.workspace(smallest) <= demand.bytes as f64 {
                 prop_assert!(demand.workspace(tiling) <= demand.bytes as f64);
             }
@@ -228,15 +246,24 @@ mod tests {
         };
         let tiling = demand([96, 112, 128]).tiling();
         assert!(tiling.core == [96, 112, 128], "{tiling:?}");
-        // A tomogram of the usual size: margins cost less than the tomogram itself.
+        // A tomogram of the usual size: margins cost less than a quarter of it.
         let shape = [200, 512, 512];
-        let tiling = demand(shape).tiling();
+        let bytes = crate::SegmentParams::default().workspace_bytes;
+        let tiling = Demand {
+            bytes,
+            bytes_per_waiting_voxel: 0,
+            ..demand(shape)
+        }
+        .tiling();
         let computed: usize = (0..3)
             .map(|axis| {
                 let windows = stretches(axis, shape[axis], tiling.core[axis]).into_iter();
                 windows.map(|s| s.window_length).sum::<usize>()
             })
             .product();
-        assert!(computed < 2 * 200 * 512 * 512, "{tiling:?} computes {computed}");
+        assert!(
+            computed < 200 * 512 * 512 * 5 / 4,
+            "{tiling:?} computes {computed}"
+        );
     }
 }

@@ -40,11 +40,13 @@ pub struct Sweep<'a> {
     full_upsample: Upsample,
     high: High,
     full_decode: [Stage; 2],
-    /// The last features, for the head.
-    features: Planes,
+    /// Full-size features that are needed for a moment only.
+    scratch: Planes,
     /// Height and width.
     plane: Option<(usize, usize)>,
-    /// Most planes that came at once.
+    /// Planes that have come.
+    depth: usize,
+    /// Most of them at once.
     at_most: usize,
     over: bool,
 }
@@ -77,12 +79,11 @@ impl UNet {
                 Skip::Recompute => High::Again(Box::new(Again {
                     encode: full_encode.each_ref().map(Stage::again),
                     features: Planes::default(),
-                    scratch: Planes::default(),
                 })),
             },
             full_encode,
             half_encode,
-            features: Planes::default(),
+            scratch: Planes::default(),
             quarter: [
                 Stage::new(q0, &[])?,
                 Stage::new(q1, &[])?,
@@ -93,6 +94,7 @@ impl UNet {
             full_upsample,
             mid: Queue::default(),
             plane: None,
+            depth: 0,
             at_most: 0,
             over: false,
         })
@@ -106,8 +108,8 @@ impl Sweep<'_> {
     /// left.
     ///
     /// # Errors
-    /// [`NetError::Input`] unless D, H and W are multiples of 4, H and W are those of the planes before, and the
-    /// last planes have not come yet; whatever `give` returns.
+    /// [`NetError::Input`] unless D is even, H, W and the volume's depth are multiples of 4, H and W are those of the
+    /// planes before, and the last planes have not come yet; whatever `give` returns.
     pub fn push<E: From<NetError>>(
         &mut self,
         planes: &Tensor,
@@ -116,13 +118,15 @@ impl Sweep<'_> {
     ) -> Result<(), E> {
         let depth = match planes.dims() {
             &[1, 1, d, h, w]
-                if [d, h, w]
-                    .iter()
-                    .all(|side| *side > 0 && side % SIDE_MULTIPLE == 0)
+                if d > 0
+                    && d.is_multiple_of(GRID[0])
+                    && [h, w].iter().all(|side| *side > 0 && side % SIDE_MULTIPLE == 0)
+                    && (!last || (self.depth + d).is_multiple_of(SIDE_MULTIPLE))
                     && self.plane.is_none_or(|plane| plane == (h, w))
                     && !self.over =>
             {
                 self.plane = Some((h, w));
+                self.depth += d;
                 d
             }
             _ => {
@@ -133,7 +137,6 @@ impl Sweep<'_> {
         };
         self.over = last;
         self.at_most = self.at_most.max(depth);
-        let depth = self.at_most;
         self.full_encode[0].input.append(planes)?;
         if let High::Again(again) = &mut self.high {
             again.encode[0].input.append(planes)?;
@@ -141,9 +144,9 @@ impl Sweep<'_> {
         // Each round every layer takes what it can, though not more than has come at once: when the last planes come
         // many are set free.
         loop {
-            let encoded = self.encode(depth)?;
-            let decoded = self.decode_half(depth / 2)?;
-            let logits = self.decode_full(depth)?;
+            let encoded = self.encode()?;
+            let decoded = self.decode_half()?;
+            let logits = self.decode_full()?;
             if !encoded && !decoded && logits.is_none() {
                 return Ok(());
             }
@@ -151,41 +154,58 @@ impl Sweep<'_> {
         }
     }
 
-    /// Up to the lowest level, `at_most` planes of the highest; whether there were any.
-    fn encode(&mut self, at_most: usize) -> Result<bool> {
+    /// Planes that a layer of that level gives at once: as many of the volume's as came at most, and those that are
+    /// computed together at least.
+    fn at_most(&self, level: u32) -> usize {
+        (self.at_most >> level).next_multiple_of(GRID[0]).max(GRID[0])
+    }
+
+    /// Down to the lowest level; whether there was anything to do.
+    fn encode(&mut self) -> Result<bool> {
+        let [at_most, half_at_most, quarter_at_most] = [0, 1, 2].map(|level| self.at_most(level));
         let [first, second] = &mut self.full_encode;
         let mut moved = first.flow(self.over, at_most, &mut second.input)?;
-        let mut features = self.high.room();
-        if second.flow(first.over, at_most, &mut features)? {
+        let mut kept = Planes::default();
+        let features = match &self.high {
+            High::Kept(_) => &mut kept,
+            High::Again(_) => &mut self.scratch,
+        };
+        if second.flow(first.over, at_most, features)? {
             moved = true;
-            self.half_encode[0]
-                .input
-                .pool(&features.first(features.length)?)?;
-            self.high.put_back(features)?;
+            let view = features.first(features.length)?;
+            self.half_encode[0].input.pool(&view)?;
+            features.discard(features.length);
+            if let High::Kept(queue) = &mut self.high {
+                queue.push(view);
+            }
         }
         let over = second.over;
         let [first, second] = &mut self.half_encode;
-        moved |= first.flow(over, at_most / 2, &mut second.input)?;
+        moved |= first.flow(over, half_at_most, &mut second.input)?;
         let mut features = Planes::default();
-        if second.flow(first.over, at_most / 2, &mut features)? {
+        if second.flow(first.over, half_at_most, &mut features)? {
             moved = true;
             let features = features.first(features.length)?;
             self.quarter[0].input.pool(&features)?;
             self.mid.push(features);
         }
         let mut over = second.over;
-        let at_most = (at_most / SIDE_MULTIPLE).next_multiple_of(GRID[0]);
         for index in 0..self.quarter.len() {
             let (stages, rest) = self.quarter.split_at_mut(index + 1);
             let next = rest.first_mut().map(|stage| &mut stage.input);
             let stage = &mut stages[index];
-            moved |= stage.flow(over, at_most, next.unwrap_or(&mut self.half_upsample.input))?;
+            moved |= stage.flow(
+                over,
+                quarter_at_most,
+                next.unwrap_or(&mut self.half_upsample.input),
+            )?;
             over = stage.over;
         }
         Ok(moved)
     }
 
-    fn decode_half(&mut self, at_most: usize) -> Result<bool> {
+    fn decode_half(&mut self) -> Result<bool> {
+        let at_most = self.at_most(1);
         let up = &mut self.half_upsample;
         let [first, second] = &mut self.half_decode;
         let mut moved = up.flow(self.quarter[3].over, at_most, &mut first.input)?;
@@ -199,7 +219,8 @@ impl Sweep<'_> {
         Ok(moved)
     }
 
-    fn decode_full(&mut self, at_most: usize) -> Result<Option<Tensor>> {
+    fn decode_full(&mut self) -> Result<Option<Tensor>> {
+        let at_most = self.at_most(0);
         let up = &mut self.full_upsample;
         let [first, second] = &mut self.full_decode;
         up.flow(self.half_decode[1].over, at_most, &mut first.input)?;
@@ -209,11 +230,11 @@ impl Sweep<'_> {
             drop(high);
             self.high.discard(step.done)?;
         }
-        if !second.flow(first.over, at_most, &mut self.features)? {
+        if !second.flow(first.over, at_most, &mut self.scratch)? {
             return Ok(None);
         }
-        let logits = self.net.classify(&self.features.first(self.features.length)?)?;
-        self.features.discard(self.features.length);
+        let logits = self.net.classify(&self.scratch.first(self.scratch.length)?)?;
+        self.scratch.discard(self.scratch.length);
         Ok(Some(logits))
     }
 }
@@ -230,32 +251,9 @@ enum High {
 struct Again {
     encode: [Stage; 2],
     features: Planes,
-    /// Where the encoder puts the features that it needs at once.
-    scratch: Planes,
 }
 
 impl High {
-    /// Where the encoder shall put its features.
-    fn room(&mut self) -> Planes {
-        match self {
-            Self::Kept(_) => Planes::default(),
-            Self::Again(again) => std::mem::take(&mut again.scratch),
-        }
-    }
-
-    /// Takes the encoder's features.
-    fn put_back(&mut self, mut features: Planes) -> Result<()> {
-        match self {
-            Self::Kept(queue) if features.length > 0 => queue.push(features.first(features.length)?),
-            Self::Kept(_) => {}
-            Self::Again(again) => {
-                features.discard(features.length);
-                again.scratch = features;
-            }
-        }
-        Ok(())
-    }
-
     /// The first planes; `over`: the volume's last have come.
     fn first(&mut self, planes: usize, over: bool) -> Result<Tensor> {
         match self {
@@ -264,8 +262,8 @@ impl High {
                 let [first, second] = &mut again.encode;
                 let mut moved = true;
                 while again.features.length < planes && moved {
-                    moved = first.flow(over, SIDE_MULTIPLE, &mut second.input)?;
-                    moved |= second.flow(first.over, SIDE_MULTIPLE, &mut again.features)?;
+                    moved = first.flow(over, GRID[0], &mut second.input)?;
+                    moved |= second.flow(first.over, GRID[0], &mut again.features)?;
                 }
                 again.features.first(planes)
             }

@@ -230,6 +230,6 @@ fn the_network_reads_by_windows() {
         &AfterMoments(&tomogram),
     )
     .unwrap();
-    assert_eq!(tomogram.1.load(Ordering::Relaxed), 4 * 8 * 8);
+    assert_eq!(tomogram.1.load(Ordering::Relaxed), 2 * 8 * 8);
     assert!(labels.len() > 10, "planes are written as they come");
 }

@@ -1,6 +1,6 @@
-use deepfinder_core::{NoProgress, Volume};
+use deepfinder_core::{NoProgress, Volume, VolumeWriter, WindowWriter};
 use deepfinder_infer::{Plan, SegmentParams, segment};
-use ndarray::{Array3, Array4, s};
+use ndarray::{Array3, Array4, ArrayView3, s};
 
 use crate::{CLASSES, argmax, net, noise, normalised, run, scores_of};
 
@@ -68,6 +68,53 @@ fn tiny_tomograms_are_padded() {
         let expected = whole_pass(&tomogram);
         let (labels, scores, _) = run(&net(), &tomogram, Plan::default(), 1 << 30);
         assert_eq!((labels, scores), (argmax(&expected), expected));
+    }
+}
+
+/// A volume in memory that counts its windows, and takes nothing else.
+struct Anywhere<T>(Array3<T>, usize);
+
+impl<T: Copy + Send> VolumeWriter<T> for Anywhere<T> {
+    fn write_slab(&mut self, planes: ArrayView3<'_, T>) -> deepfinder_core::Result<()> {
+        assert_eq!(planes.dim(), self.0.dim(), "only as a whole");
+        self.0.assign(&planes);
+        Ok(())
+    }
+
+    fn windows(&mut self) -> Option<&mut dyn WindowWriter<T>> {
+        Some(self)
+    }
+}
+
+impl<T: Copy> WindowWriter<T> for Anywhere<T> {
+    fn write_window(&mut self, start: [usize; 3], voxels: ArrayView3<'_, T>) -> deepfinder_core::Result<()> {
+        let [z, y, x] = [0, 1, 2].map(|axis| start[axis]..start[axis] + voxels.shape()[axis]);
+        self.0.slice_mut(s![z, y, x]).assign(&voxels);
+        self.1 += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn windows_are_written_where_they_belong() {
+    let tomogram = noise([21, 38, 42], 6);
+    let expected = whole_pass(&tomogram);
+    let params = SegmentParams {
+        plan: Plan::Exact {
+            tile: Some([24, 20, 24]),
+        },
+        workspace_bytes: 1,
+    };
+    let mut labels = Anywhere(Array3::zeros(tomogram.shape()), 0);
+    let mut maps: Vec<_> = (0..CLASSES)
+        .map(|_| Anywhere(Array3::zeros(tomogram.shape()), 0))
+        .collect();
+    let mut scores: Vec<&mut dyn VolumeWriter<f32>> = maps.iter_mut().map(|map| map as _).collect();
+    segment(&net(), &tomogram, &params, &mut labels, &mut scores, &NoProgress).unwrap();
+    assert_eq!(labels.0, argmax(&expected));
+    assert!(labels.1 >= 4, "{} windows", labels.1);
+    for (map, expected) in maps.iter().zip(expected.outer_iter()) {
+        assert_eq!(map.0, expected);
     }
 }
 
