@@ -1,5 +1,7 @@
 use std::fmt;
 
+use deepfinder_core::Moments;
+
 /// How a file stores a voxel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -51,7 +53,7 @@ impl fmt::Display for ElementType {
 pub trait Voxel: private::Voxel {}
 
 pub(crate) mod private {
-    use super::ElementType;
+    use super::{ElementType, Moments};
 
     pub trait Voxel: hdf5_pure::H5Element + PartialOrd + Default + Send + Sync + 'static {
         /// How it is stored unless [`Voxel::is_wide`] asks for more.
@@ -60,6 +62,15 @@ pub(crate) mod private {
         fn to_f32(self) -> f32;
 
         fn put_little_endian(self, bytes: &mut Vec<u8>);
+
+        /// The bytes of many voxels.
+        fn put_all_little_endian(voxels: &[Self], bytes: &mut Vec<u8>);
+
+        /// Their moments.
+        fn moments(voxels: &[Self]) -> Moments {
+            let values: Vec<f32> = voxels.iter().map(|voxel| voxel.to_f32()).collect();
+            Moments::of(&values)
+        }
 
         /// Of the bytes that [`Self::put_little_endian`] gave; more are not looked at.
         fn from_little_endian(bytes: &[u8]) -> Self;
@@ -86,6 +97,15 @@ macro_rules! voxel {
                 bytes.extend_from_slice(&self.to_le_bytes());
             }
 
+            fn put_all_little_endian(voxels: &[Self], bytes: &mut Vec<u8>) {
+                let start = bytes.len();
+                bytes.resize(start + size_of_val(voxels), 0);
+                let (words, _) = bytes[start..].as_chunks_mut::<{ size_of::<$ty>() }>();
+                for (word, voxel) in words.iter_mut().zip(voxels) {
+                    *word = voxel.to_le_bytes();
+                }
+            }
+
             fn from_little_endian(bytes: &[u8]) -> Self {
                 const BYTES: usize = size_of::<$ty>();
                 let mut own = [0; BYTES];
@@ -109,6 +129,18 @@ impl private::Voxel for u8 {
 
     fn put_little_endian(self, bytes: &mut Vec<u8>) {
         bytes.push(self);
+    }
+
+    fn put_all_little_endian(voxels: &[Self], bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(voxels);
+    }
+
+    fn moments(voxels: &[Self]) -> Moments {
+        let mut counts = [0; 256];
+        for &voxel in voxels {
+            counts[usize::from(voxel)] += 1;
+        }
+        Moments::of_counts((0..=Self::MAX).map(f32::from).zip(counts))
     }
 
     fn from_little_endian(bytes: &[u8]) -> Self {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ::mrc::Header;
 use deepfinder_core::{Moments, Volume, VolumeWriter, VoxelSize, WindowWriter};
-use ndarray::{ArrayView3, Axis};
+use ndarray::{ArrayView2, ArrayView3, Axis};
+use rayon::prelude::*;
 
 use super::header::HEADER_BYTES;
 use crate::atomic::PartialFile;
@@ -101,17 +102,11 @@ impl<T: Voxel> MrcWriter<T> {
         begin.map_err(IoError::file("read", &self.path))?;
         let width = self.voxel_bytes();
         let mut bytes = vec![0; self.shape[1] * self.shape[2] * width];
-        let mut values = Vec::new();
         for _ in 0..self.shape[0] {
             let read = partial.file().read_exact(&mut bytes);
             read.map_err(IoError::file("read", &self.path))?;
-            values.clear();
-            values.extend(
-                bytes
-                    .chunks_exact(width)
-                    .map(|voxel| T::from_little_endian(voxel).to_f32()),
-            );
-            self.moments = self.moments.merge(Moments::of(&values));
+            let voxels: Vec<T> = bytes.chunks_exact(width).map(T::from_little_endian).collect();
+            self.moments = self.moments.merge(T::moments(&voxels));
         }
         Ok(())
     }
@@ -140,14 +135,17 @@ impl<T: Voxel> MrcWriter<T> {
     }
 
     /// As they stand in the file.
-    fn encode_voxels<'a>(&self, voxels: impl Iterator<Item = &'a T>, bytes: &mut Vec<u8>) {
-        let is_widened = self.is_widened();
+    fn encode_voxels(&self, voxels: &ArrayView2<'_, T>, bytes: &mut Vec<u8>) {
+        let voxels = voxels.as_standard_layout();
+        let voxels = voxels.as_slice().unwrap_or_default();
         bytes.clear();
-        for &voxel in voxels {
-            voxel.put_little_endian(bytes);
-            if is_widened {
+        if self.is_widened() {
+            for voxel in voxels {
+                voxel.put_little_endian(bytes);
                 bytes.push(0);
             }
+        } else {
+            T::put_all_little_endian(voxels, bytes);
         }
     }
 
@@ -164,7 +162,7 @@ impl<T: Voxel> MrcWriter<T> {
             // Rows that follow each other in the file are written at once.
             let rows = if plane.ncols() == width { plane.nrows() } else { 1 };
             for (index, rows) in plane.axis_chunks_iter(Axis(0), rows.max(1)).enumerate() {
-                self.encode_voxels(rows.iter(), &mut bytes);
+                self.encode_voxels(&rows, &mut bytes);
                 let row = (start[0] + z) * height + start[1] + index;
                 let at = HEADER_BYTES + (row * width + start[2]) * self.voxel_bytes();
                 let moved = partial.file().seek(SeekFrom::Start(at as u64));
@@ -176,15 +174,25 @@ impl<T: Voxel> MrcWriter<T> {
     }
 
     fn append(&mut self, mut partial: PartialFile, planes: &ArrayView3<'_, T>) -> Result<PartialFile> {
-        let mut bytes = Vec::new();
-        let mut values = Vec::new();
-        for plane in planes.outer_iter() {
-            partial = self.widen_for(partial, plane.iter())?;
-            self.encode_voxels(plane.iter(), &mut bytes);
-            partial.append(&bytes)?;
-            values.clear();
-            values.extend(plane.iter().map(|voxel| voxel.to_f32()));
-            self.moments = self.moments.merge(Moments::of(&values));
+        /// Planes that are made ready at once, each on a core of its own.
+        const AT_ONCE: usize = 16;
+
+        for planes in planes.axis_chunks_iter(Axis(0), AT_ONCE) {
+            partial = self.widen_for(partial, planes.iter())?;
+            let ready: Vec<(Vec<u8>, Moments)> = planes
+                .axis_iter(Axis(0))
+                .into_par_iter()
+                .map(|plane| {
+                    let mut bytes = Vec::new();
+                    self.encode_voxels(&plane, &mut bytes);
+                    let plane = plane.as_standard_layout();
+                    (bytes, T::moments(plane.as_slice().unwrap_or_default()))
+                })
+                .collect();
+            for (bytes, moments) in ready {
+                partial.append(&bytes)?;
+                self.moments = self.moments.merge(moments);
+            }
         }
         Ok(partial)
     }
