@@ -37,4 +37,4 @@ pub use particle::{Particle, ParticleList};
 pub use progress::{CancelToken, NoProgress, Progress};
 pub use rotation::Rotation;
 pub use stream::{VolumeReader, VolumeWriter, WindowWriter, read_whole};
-pub use volume::{BACKGROUND, Label, LabelMap, Region, Volume, VoxelSize};
+pub use volume::{BACKGROUND, Label, LabelMap, Region, Volume, VoxelSize, count_labels};

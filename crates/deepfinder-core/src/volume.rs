@@ -163,6 +163,26 @@ impl<T: Clone> Volume<T> {
     }
 }
 
+/// How many voxels have each label.
+pub fn count_labels(labels: &[Label]) -> [u64; 256] {
+    // Several tables: neighbours are mostly equal, and a count should not wait for the one before it.
+    let mut tables = [[0_u64; 256]; 4];
+    let (groups, rest) = labels.as_chunks::<4>();
+    for group in groups {
+        for (table, &label) in tables.iter_mut().zip(group) {
+            table[usize::from(label)] += 1;
+        }
+    }
+    let mut counts = [0; 256];
+    for &label in rest {
+        counts[usize::from(label)] += 1;
+    }
+    for (label, count) in counts.iter_mut().enumerate() {
+        *count += tables.iter().map(|table| table[label]).sum::<u64>();
+    }
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +194,19 @@ mod tests {
         }
         let [a, b] = [10.0, 10.05].map(|size| VoxelSize::new(size).unwrap());
         assert!(a.agrees_with(b, 0.01) && !a.agrees_with(b, 0.001));
+    }
+
+    #[test]
+    fn labels_are_counted() {
+        for length in 0..20_u8 {
+            let labels: Vec<Label> = (0..length).map(|i| i % 3 * 100).collect();
+            let counts = count_labels(&labels);
+            assert_eq!(counts.iter().sum::<u64>(), u64::from(length));
+            for label in [0, 100, 200] {
+                let expected = (0..length).filter(|i| i % 3 * 100 == label).count() as u64;
+                assert_eq!(counts[usize::from(label)], expected, "{label} of {length}");
+            }
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn count_if_labels(file: &VolumeFile) -> Option<BTreeMap<Label, u64>> {
         let plane = reader
             .read_window(Region::new([z, 0, 0], [1, height, width]))
             .ok()?;
-        for (label, count) in crate::target::count_labels(plane.iter()) {
+        for (label, count) in crate::target::labels_that_occur(&plane) {
             *counts.entry(label).or_default() += count;
         }
     }

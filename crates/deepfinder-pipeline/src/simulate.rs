@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::OnFile;
 use crate::init::write_project;
 use crate::project::PROJECT_FILE;
-use crate::target::count_labels;
+use crate::target::labels_that_occur;
 use crate::templates::builtin_templates;
 use crate::{Length, PipelineError, Project, ProjectClass, ProjectTomogram, Result, Split};
 
@@ -127,7 +127,7 @@ pub(crate) fn write_simulation(
 
 /// The classes of the templates; a class's radius is that of a ball as large as its particles are in the label map.
 pub(crate) fn classes(templates: &[Template], simulation: &Simulation) -> Vec<ProjectClass> {
-    let voxels = count_labels(simulation.labels.voxels.iter());
+    let voxels = labels_that_occur(&simulation.labels.voxels);
     let particles = simulation.particles.count_by_label();
     let classes = (1..=Label::MAX).zip(templates);
     classes

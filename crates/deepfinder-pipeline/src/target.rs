@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use deepfinder_core::{ClassTable, Label, LabelMap, ParticleList, Progress, VoxelSize};
+use deepfinder_core::{ClassTable, Label, LabelMap, ParticleList, Progress, VoxelSize, count_labels};
 use deepfinder_io::{ReadOptions, check_writable, open_volume, read_label_map, read_particles, write_volume};
 use deepfinder_target::{ClassOrder, ParticleShape, TargetParams, draw_target};
+use ndarray::{Array3, Axis};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::OnFile;
@@ -147,15 +149,23 @@ fn draw(
         output: output.to_owned(),
         particles: report.drawn,
         outside,
-        voxels_by_label: count_labels(target.voxels.iter()),
+        voxels_by_label: labels_that_occur(&target.voxels),
     };
     Ok((target, summary))
 }
 
 /// Voxels of each label that occurs.
-pub(crate) fn count_labels<'a>(labels: impl Iterator<Item = &'a Label>) -> BTreeMap<Label, u64> {
-    let mut counts = [0_u64; 256];
-    labels.for_each(|&label| counts[usize::from(label)] += 1);
+pub(crate) fn labels_that_occur(labels: &Array3<Label>) -> BTreeMap<Label, u64> {
+    let planes = labels.axis_iter(Axis(0)).into_par_iter();
+    let counts = planes
+        .map(|plane| count_labels(plane.as_standard_layout().as_slice().unwrap_or_default()))
+        .reduce(
+            || [0; 256],
+            |mut all, plane| {
+                all.iter_mut().zip(plane).for_each(|(all, count)| *all += count);
+                all
+            },
+        );
     (0..=Label::MAX)
         .zip(counts)
         .filter(|(_, count)| *count > 0)

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use deepfinder_core::Moments;
+use deepfinder_core::{Moments, count_labels};
 
 /// How a file stores a voxel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,11 +136,7 @@ impl private::Voxel for u8 {
     }
 
     fn moments(voxels: &[Self]) -> Moments {
-        let mut counts = [0; 256];
-        for &voxel in voxels {
-            counts[usize::from(voxel)] += 1;
-        }
-        Moments::of_counts((0..=Self::MAX).map(f32::from).zip(counts))
+        Moments::of_counts((0..=Self::MAX).map(f32::from).zip(count_labels(voxels)))
     }
 
     fn from_little_endian(bytes: &[u8]) -> Self {
