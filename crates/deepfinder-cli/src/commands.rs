@@ -274,6 +274,7 @@ fn read_options(args: &ListArgs, zyx: bool) -> Result<ReadOptions> {
         format: zyx.then_some(ParticleFormat::ShrecTextZyx),
         swap_xz: args.swap_xz,
         classes: class_table(args)?,
+        ..ReadOptions::default()
     })
 }
 

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod hdf5;
+mod lists;
 mod mrc_read;
 mod mrc_write;
 mod particles;

@@ -4,10 +4,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use deepfinder_core::{Class, ClassTable, Particle, ParticleList, Region, Rotation, Volume, VolumeReader};
+use deepfinder_core::{
+    Class, ClassTable, Particle, ParticleList, Region, Rotation, Volume, VolumeReader, VoxelSize,
+};
 use deepfinder_io::{
-    ParticleFormat, ReadOptions, open_volume, read_label_map, read_particles, read_volume, write_particles,
-    write_volume,
+    ParticleFormat, ReadOptions, TomogramFrame, TomogramTable, WriteOptions, open_volume, particle_formats,
+    read_label_map, read_particle_file, read_volume, write_particle_file, write_volume,
 };
 use ndarray::Array3;
 use proptest::prelude::*;
@@ -146,36 +148,45 @@ fn use_volume(path: &Path) {
     let _ = read_label_map(path);
 }
 
+/// A small list in every format.
 fn lists() -> Vec<(&'static str, ParticleFormat, Vec<u8>)> {
     let folder = tempfile::tempdir().unwrap();
-    let mut list = ParticleList::from(vec![
-        Particle::new([1.0, 2.5, 3.0], 1).with_rotation(Rotation::from_zxz_degrees(10.0, 20.0, 30.0)),
-        Particle::new([4.0, 5.0, 6.0], 2),
-    ]);
-    list.particles[1].score = Some(0.5);
-    list.particles[1].tomogram = Some("tomo & 7".into());
+    let mut particle =
+        Particle::new([1.0, 2.5, 3.0], 1).with_rotation(Rotation::from_zxz_degrees(10.0, 20.0, 30.0));
+    particle.score = Some(0.5);
+    particle.tomogram = Some("tomo & 7".into());
+    let mut other = Particle::new([4.0, 5.0, 6.0], 1);
+    other.tomogram = Some("tomo & 7".into());
+    let mut list = ParticleList::from(vec![particle, other]);
+    list.voxel_size = VoxelSize::new(10.0).ok();
     let mut lists = Vec::new();
-    for (extension, format) in [
-        ("xml", ParticleFormat::DeepFinderXml),
-        ("csv", ParticleFormat::Csv),
-        ("tsv", ParticleFormat::Csv),
-    ] {
-        let path = folder.path().join(format!("p.{extension}"));
-        write_particles(&path, &list).unwrap();
-        lists.push((extension, format, std::fs::read(&path).unwrap()));
+    let written = particle_formats()
+        .iter()
+        .filter(|entry| entry.is_written() && entry.is_read());
+    for entry in written {
+        let options = WriteOptions {
+            format: Some(entry.format),
+            tomograms: frame(),
+            ..WriteOptions::default()
+        };
+        let path = folder.path().join("list");
+        write_particle_file(&path, &list, &options).unwrap();
+        let extension = entry.extensions.first().copied().unwrap_or("txt");
+        lists.push((extension, entry.format, std::fs::read(&path).unwrap()));
     }
-    lists.push((
-        "txt",
-        ParticleFormat::ShrecText,
-        b"1bxn 1 2 3 10 20 30\n1bxn 4 5 6 0 0 0\n".to_vec(),
-    ));
-    lists.push((
-        "txt",
-        ParticleFormat::ShrecTextZyx,
-        b"1bxn 1 2 3 10 20 30\n1bxn 4 5 6 0 0 0\n".to_vec(),
-    ));
+    let cbox =
+        b"data_cryolo\n\nloop_\n_CoordinateX #1\n_CoordinateY #2\n_CoordinateZ #3\n_Width #4\n1 2 3 4\n";
+    lists.push(("cbox", ParticleFormat::Cbox, cbox.to_vec()));
     lists.push(("txt", ParticleFormat::Text, b"1 1 2 3 600\n2 4 5 6\n".to_vec()));
     lists
+}
+
+fn frame() -> TomogramTable {
+    TomogramTable::from(TomogramFrame {
+        shape: [100, 200, 300],
+        voxel_size: VoxelSize::new(10.0).ok(),
+        ..TomogramFrame::default()
+    })
 }
 
 fn use_list(path: &Path, format: Option<ParticleFormat>) {
@@ -188,8 +199,12 @@ fn use_list(path: &Path, format: Option<ParticleFormat>) {
         format,
         swap_xz: true,
         classes: ClassTable::new(vec![class]).unwrap(),
+        tomograms: frame(),
+        is_preview: format.is_none(),
+        ..ReadOptions::default()
     };
-    if let Ok(list) = read_particles(path, &options) {
+    if let Ok(file) = read_particle_file(path, &options) {
+        let list = file.particles;
         assert!(list.iter().all(|particle| particle.label > 0));
         assert!(
             list.iter()
@@ -234,14 +249,9 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.txt");
         std::fs::write(&path, text).unwrap();
-        for format in [
-            None,
-            Some(ParticleFormat::DeepFinderXml),
-            Some(ParticleFormat::Csv),
-            Some(ParticleFormat::ShrecText),
-            Some(ParticleFormat::Text),
-        ] {
-            use_list(&path, format);
+        use_list(&path, None);
+        for entry in particle_formats().iter().filter(|entry| entry.is_read()) {
+            use_list(&path, Some(entry.format));
         }
     }
 }
