@@ -34,10 +34,11 @@ pub use atomic::{check_writable, write_file_atomically};
 pub use error::{IoError, Result};
 pub use particles::{
     CopickObject, CopickProject, CopickRun, Euler, FormatEntry, Holds, Origin, ParticleFile, ParticleFormat,
-    ReadOptions, TomogramFrame, TomogramTable, WriteOptions, particle_formats, read_particle_file,
-    read_particles, write_particle_file, write_particles,
+    ReadOptions, TomogramFrame, TomogramTable, WriteOptions, encode_particles, is_particle_list,
+    particle_formats, read_particle_file, read_particles, write_particle_file, write_particles,
 };
 pub use volume::{
-    ElementType, MrcWriter, VolumeFile, VolumeFormat, VolumeInfo, Voxel, open_hdf5_dataset, open_volume,
-    read_label_map, read_volume, write_hdf5, write_hdf5_datasets, write_mrc, write_volume,
+    ElementType, MrcWriter, OmeZarr, VolumeFile, VolumeFormat, VolumeFormatEntry, VolumeInfo, Voxel,
+    is_volume_folder, open_hdf5_dataset, open_volume, read_label_map, read_volume, volume_formats,
+    write_hdf5, write_hdf5_datasets, write_mrc, write_ome_zarr, write_volume,
 };

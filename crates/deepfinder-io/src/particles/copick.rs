@@ -15,7 +15,7 @@ use deepfinder_core::{Class, ClassTable, Label, Particle, ParticleList, VoxelSiz
 use serde_json::{Value, json};
 
 use super::fields::Input;
-use super::format::{Output, encode};
+use super::format::{Output, encode_particles};
 use super::json::{location, number, parse, rotation};
 use super::list::Draft;
 use super::{Parsed, ParticleFormat, ReadOptions, WriteOptions, read_particle_file};
@@ -347,7 +347,7 @@ impl CopickProject {
                 classes: classes.clone(),
                 ..WriteOptions::default()
             };
-            let (bytes, _) = encode(&path, &of_class, &options)?;
+            let (bytes, _) = encode_particles(&path, &of_class, &options)?;
             write_file_atomically(&path, &bytes)?;
             written.push(path);
         }

@@ -50,7 +50,13 @@ impl<'a> Input<'a> {
         in_file: Option<VoxelSize>,
         draft: &mut Draft,
     ) -> Result<VoxelSize> {
-        if let Some(size) = self.options.voxel_size.or(in_file) {
+        let of_tomogram = || {
+            self.options
+                .tomograms
+                .get(None)
+                .and_then(|frame| frame.voxel_size)
+        };
+        if let Some(size) = self.options.voxel_size.or(in_file).or_else(of_tomogram) {
             return Ok(size);
         }
         if self.options.is_preview {

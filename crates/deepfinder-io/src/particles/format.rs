@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use deepfinder_core::{ClassTable, Label, ParticleList};
@@ -9,7 +11,7 @@ use super::{
     Origin, Parsed, ParticleFile, ReadOptions, TomogramTable, WriteOptions, av3, bild, cbox, cmm, coords,
     copick, csv, deepfinder_xml, dynamo, eman, imod, portal, pytom_xml, relion, relion_write, stopgap, text,
 };
-use crate::{IoError, Result, write_file_atomically};
+use crate::{IoError, Result, VolumeFormat, write_file_atomically};
 
 /// A format of particle lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -349,12 +351,16 @@ pub fn write_particle_file(
     particles: &ParticleList,
     options: &WriteOptions,
 ) -> Result<Vec<String>> {
-    let (bytes, notes) = encode(path, particles, options)?;
+    let (bytes, notes) = encode_particles(path, particles, options)?;
     write_file_atomically(path, &bytes)?;
     Ok(notes)
 }
 
-pub(super) fn encode(
+/// As [`write_particle_file`], into memory: the bytes, and the notes.
+///
+/// # Errors
+/// As [`write_particle_file`], but for writing.
+pub fn encode_particles(
     path: &Path,
     particles: &ParticleList,
     options: &WriteOptions,
@@ -513,6 +519,24 @@ impl Output<'_> {
     }
 }
 
+/// Whether a file is a particle list, and no volume: told by its content, and where that says nothing by its extension.
+pub fn is_particle_list(path: &Path) -> bool {
+    const HEAD_BYTES: u64 = 1024;
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    if read.is_err() {
+        return false;
+    }
+    if head.starts_with(b"IMOD") || av3::is_list(&head) {
+        return true;
+    }
+    // Lists are text, and volumes have a zero byte in their headers.
+    if VolumeFormat::of_content(&head).is_some() || head.contains(&0) {
+        return false;
+    }
+    ParticleFormat::guess(path).is_some()
+}
+
 impl ParticleFormat {
     /// The format that a user calls that (`--from`, `--to`).
     pub fn by_id(id: &str) -> Option<Self> {
@@ -525,7 +549,7 @@ impl ParticleFormat {
         found.unwrap_or(&FORMATS[0])
     }
 
-    /// Whether a file looks like a particle list: by its content, and where that says nothing by its extension.
+    /// The format of a particle list, by its content, and where that says nothing by its extension.
     pub fn guess(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         guess(&Input::new(path, &bytes, &ReadOptions::default())).ok()

@@ -28,8 +28,8 @@ mod xml;
 
 pub use copick::{CopickObject, CopickProject, CopickRun};
 pub use format::{
-    FormatEntry, Holds, ParticleFormat, particle_formats, read_particle_file, read_particles,
-    write_particle_file, write_particles,
+    FormatEntry, Holds, ParticleFormat, encode_particles, is_particle_list, particle_formats,
+    read_particle_file, read_particles, write_particle_file, write_particles,
 };
 pub use list::ParticleFile;
 pub use options::{Euler, Origin, ReadOptions, WriteOptions};

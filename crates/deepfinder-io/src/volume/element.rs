@@ -59,6 +59,9 @@ pub(crate) mod private {
 
         fn to_f32(self) -> f32;
 
+        /// The nearest value of this type.
+        fn from_f32(value: f32) -> Self;
+
         fn put_little_endian(self, bytes: &mut Vec<u8>);
 
         /// Whether MRC's signed mode 0 cannot hold this `u8`.
@@ -79,6 +82,10 @@ macro_rules! voxel {
                 f32::from(self)
             }
 
+            fn from_f32(value: f32) -> Self {
+                value as $ty
+            }
+
             fn put_little_endian(self, bytes: &mut Vec<u8>) {
                 bytes.extend_from_slice(&self.to_le_bytes());
             }
@@ -95,6 +102,10 @@ impl private::Voxel for u8 {
 
     fn to_f32(self) -> f32 {
         f32::from(self)
+    }
+
+    fn from_f32(value: f32) -> Self {
+        value as Self
     }
 
     fn put_little_endian(self, bytes: &mut Vec<u8>) {

@@ -14,6 +14,7 @@ mod particles;
 mod robustness;
 mod shared;
 mod tiff;
+mod volumes;
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //! only a header claims.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deepfinder_core::{
     Class, ClassTable, Particle, ParticleList, Region, Rotation, Volume, VolumeReader, VoxelSize,
@@ -111,6 +111,12 @@ fn volumes() -> Vec<(&'static str, Vec<u8>)> {
         tiff::encoder::DeflateLevel::Fast,
     ));
 
+    let written = |name: &str| {
+        let path = folder.path().join(name);
+        write_volume(&path, &Volume::new(voxels.mapv(f32::from))).unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let (em, npy) = (written("v.em"), written("v.npy"));
     let mrc = i16_file(|h| h.nsymbt = 33);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&mrc).unwrap();
@@ -127,6 +133,8 @@ fn volumes() -> Vec<(&'static str, Vec<u8>)> {
         ("tif", plain),
         ("tif", lzw),
         ("tif", deflated),
+        ("em", em),
+        ("npy", npy),
     ]
 }
 
@@ -141,6 +149,10 @@ fn use_volume(path: &Path) {
             assert_eq!(window.shape(), corner);
         }
         let _ = VolumeReader::<u8>::read_window(&file, region);
+    }
+    // Zarr may hold any number of voxels in no chunk at all.
+    if shape.iter().product::<usize>() > 10_000_000 {
+        return;
     }
     if let Ok(volume) = read_volume(path) {
         assert_eq!(volume.shape(), shape);
@@ -230,6 +242,26 @@ proptest! {
         check_memory();
     }
 
+    /// The metadata and chunks of Zarr, one file of it damaged at a time.
+    #[test]
+    fn damaged_zarr_is_read_or_refused(damages in proptest::collection::vec(damage(), 1..3), which in any::<Index>()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v.zarr");
+        let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/zarr"));
+        for name in ["v2/blosc-lz4-f4", "v2/blosc-zstd-bits-f4", "v2/zstd-f4", "v3/blosc-float32", "v3/pyramid.zarr"] {
+            let _ = std::fs::remove_dir_all(&path);
+            let files = copy_folder(&fixture.join(name), &path);
+            let file = &files[which.index(files.len())];
+            let valid = std::fs::read(file).unwrap();
+            let damaged = damages.iter().fold(valid, |bytes, damage| {
+                if bytes.is_empty() { bytes } else { damage.apply(&bytes) }
+            });
+            std::fs::write(file, damaged).unwrap();
+            use_volume(&path);
+        }
+        check_memory();
+    }
+
     #[test]
     fn damaged_lists_are_read_or_refused(damages in proptest::collection::vec(damage(), 1..3)) {
         let folder = tempfile::tempdir().unwrap();
@@ -254,6 +286,24 @@ proptest! {
             use_list(&path, Some(entry.format));
         }
     }
+}
+
+/// Copies a folder and gives the files of the copy.
+fn copy_folder(from: &Path, to: &Path) -> Vec<PathBuf> {
+    std::fs::create_dir_all(to).unwrap();
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            files.extend(copy_folder(&entry.path(), &target));
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+            files.push(target);
+        }
+    }
+    files.sort();
+    files
 }
 
 #[test]
