@@ -204,7 +204,7 @@ fn suspicious_lists_are_found() {
 fn copick_projects_are_read_and_written() {
     let bench = Bench::default();
     let run = |name: &str| format!("data/ExperimentRuns/{name}");
-    for name in ["TS1", "TS2", "TS3"] {
+    for name in ["TS1", "TS2", "TS_3"] {
         let spacing = bench.path(&run(name)).join("VoxelSpacing10.000");
         std::fs::create_dir_all(&spacing).unwrap();
         let volume =
@@ -253,9 +253,9 @@ fn copick_projects_are_read_and_written() {
 
     bench.write("picks.csv", "class,x,y,z,voxel_size_angstrom\n2,1,2,3,10\n");
     bench
-        .run("convert picks.csv copick.json --tomogram TS3 --class ribosome=2")
+        .run("convert picks.csv copick.json --tomogram TS_3 --class ribosome=2")
         .success();
-    let written = bench.path("overlay/ExperimentRuns/TS3/Picks/deepfinder_1_ribosome.json");
+    let written = bench.path("overlay/ExperimentRuns/TS_3/Picks/deepfinder_1_ribosome.json");
     let picks = parsed(&std::fs::read_to_string(written).unwrap());
     assert_eq!(
         picks["points"][0]["location"],
@@ -266,9 +266,9 @@ fn copick_projects_are_read_and_written() {
         Volume::new(Array3::<u8>::from_elem((8, 16, 24), 2)).with_voxel_size(VoxelSize::new(10.0).ok());
     deepfinder_io::write_volume(&bench.path("labels.mrc"), &labels).unwrap();
     bench
-        .run("convert labels.mrc copick.json --tomogram TS3")
+        .run("convert labels.mrc copick.json --tomogram TS_3")
         .success();
-    let name = "overlay/ExperimentRuns/TS3/Segmentations/10.000_deepfinder_1_deepfinder-multilabel.zarr";
+    let name = "overlay/ExperimentRuns/TS_3/Segmentations/10.000_deepfinder_1_deepfinder-multilabel.zarr";
     assert_eq!(
         deepfinder_io::read_label_map(&bench.path(name)).unwrap().voxels,
         labels.voxels

@@ -6,7 +6,8 @@
 //!
 //! A project is a JSON file that names objects and two roots, of which the overlay is the writable one. Under a root:
 //! `ExperimentRuns/<run>/VoxelSpacing<10.000>/<kind>.zarr`, `…/Picks/<user>_<session>_<object>.json` and
-//! `…/Segmentations/<10.000>_<user>_<session>_<name>[-multilabel].zarr`. Names have no `_`, blanks or `<>:"/\|?*`.
+//! `…/Segmentations/<10.000>_<user>_<session>_<name>[-multilabel].zarr`. Names have no blanks or `<>:"/\|?*`, and but for
+//! those of runs no `_`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -160,9 +161,14 @@ fn point(particle: &Particle, size: VoxelSize) -> Value {
     })
 }
 
-/// A name as copick allows it.
+/// The name of a user, session or object as copick allows it: file names are taken apart at `_`.
 fn plain(name: &str) -> String {
-    let forbidden = |c: char| c == '_' || c.is_whitespace() || "<>:\"/\\|?*".contains(c);
+    run_name(name).replace('_', "-")
+}
+
+/// The name of a run as copick allows it.
+fn run_name(name: &str) -> String {
+    let forbidden = |c: char| c.is_whitespace() || "<>:\"/\\|?*".contains(c);
     name.replace(forbidden, "-")
 }
 
@@ -324,7 +330,7 @@ impl CopickProject {
         user: &str,
         session: &str,
     ) -> Result<Vec<PathBuf>> {
-        let folder = self.overlay.join(RUNS).join(plain(run)).join("Picks");
+        let folder = self.overlay.join(RUNS).join(run_name(run)).join("Picks");
         fs::create_dir_all(&folder).map_err(IoError::file("make the folder", &folder))?;
         let mut written = Vec::new();
         for &label in list.count_by_label().keys() {
@@ -365,7 +371,7 @@ impl CopickProject {
         user: &str,
         session: &str,
     ) -> Result<PathBuf> {
-        let folder = self.overlay.join(RUNS).join(plain(run)).join("Segmentations");
+        let folder = self.overlay.join(RUNS).join(run_name(run)).join("Segmentations");
         fs::create_dir_all(&folder).map_err(IoError::file("make the folder", &folder))?;
         let name = format!(
             "{:.3}_{}_{}_deepfinder-multilabel.zarr",
