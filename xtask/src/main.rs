@@ -11,6 +11,7 @@
 mod bench;
 mod dependencies;
 mod hygiene;
+mod interop;
 mod layers;
 mod licences;
 mod metadata;
@@ -47,6 +48,8 @@ enum Command {
     CheckDependencies,
     /// Build in release and print the speed tables
     Bench,
+    /// Read with the Python packages of other programs what `deepfinder convert` writes
+    Interop,
 }
 
 fn main() -> Result<()> {
@@ -60,5 +63,6 @@ fn main() -> Result<()> {
         Command::CheckLayers => layers::run(&root),
         Command::CheckDependencies => dependencies::run(&root),
         Command::Bench => bench::run(&root),
+        Command::Interop => interop::run(&root),
     }
 }

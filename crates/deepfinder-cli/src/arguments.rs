@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use deepfinder_pipeline::{Length, PickMethod};
+use deepfinder_pipeline::{Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod, particle_formats};
 
 /// Find macromolecules in cryo-electron tomograms.
 ///
@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Evaluate(EvaluateArgs),
     /// Convert volumes and particle lists
     Convert(ConvertArgs),
+    /// List the formats that are read and written, with their conventions
+    Formats(FormatsArgs),
     /// Say what a file holds: tomogram, label map, particle list, weights or project
     Info(InfoArgs),
     /// Simulate tomograms with known particles, as a project ready to train
@@ -155,6 +157,12 @@ pub(crate) struct InitArgs {
     /// A class and its radius, in voxels (ribosome=12) or Å (ribosome=120A). Repeat; labels count from 1
     #[arg(long = "class", short = 'c', value_name = "NAME=RADIUS", value_parser = named::<Length>)]
     pub(crate) classes: Vec<(String, Length)>,
+    /// Make it of a copick project on this machine: its configuration (a JSON file)
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) copick: Option<PathBuf>,
+    /// Of the copick project, take only the picks of this user
+    #[arg(long, value_name = "USER", requires = "copick")]
+    pub(crate) user: Option<String>,
 }
 
 #[derive(Args)]
@@ -295,9 +303,21 @@ pub(crate) struct SegmentArgs {
 pub(crate) struct PickArgs {
     /// A label map; with --method peaks, a folder of score maps
     pub(crate) labels: PathBuf,
-    /// The list to write (.xml, .csv, .tsv)
+    /// The list to write; its ending says the format (.xml, .csv, .star for RELION 5, …: see `deepfinder formats`)
     #[arg(long, short, value_name = "PICKS")]
     pub(crate) output: PathBuf,
+    /// The list's format, where its ending does not say: see `deepfinder formats`
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub(crate) to: Option<ParticleFormat>,
+    /// The tomogram's name, as other programs know it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tomogram: Option<String>,
+    /// RELION's tomograms.star: sizes and optics of the tomograms
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tomograms: Option<PathBuf>,
+    /// Names of the classes, for formats that name them: NAME=LABEL. Repeat
+    #[arg(long = "class", value_name = "NAME=LABEL", value_parser = named::<u8>)]
+    pub(crate) classes: Vec<(String, u8)>,
     /// How voxels become particles: mean-shift, components, dbscan, or peaks of score maps
     #[arg(long, default_value = "mean-shift")]
     pub(crate) method: PickMethod,
@@ -366,14 +386,47 @@ pub(crate) struct EvaluateArgs {
 
 #[derive(Args)]
 pub(crate) struct ConvertArgs {
-    /// A volume or particle list
+    /// A volume or particle list; what it is, is told by its content
     pub(crate) input: PathBuf,
-    /// What to write; the ending says the format
+    /// What to write; the ending says the format. The configuration of a copick project takes picks into its overlay
     pub(crate) output: PathBuf,
+    /// The input's format, where it cannot be told: see `deepfinder formats`
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub(crate) from: Option<ParticleFormat>,
+    /// The output's format, where its ending does not say
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub(crate) to: Option<ParticleFormat>,
+    /// Of a list that spans several tomograms, take this one's particles; else name the tomogram so
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tomogram: Option<String>,
+    /// Sizes of the tomograms, for formats that count from the middle: RELION's tomograms.star, or the tomogram
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tomograms: Option<PathBuf>,
+    /// Write positions in voxels so many times as large (0.125 to undo a binning of 8)
+    #[arg(long, value_name = "N")]
+    pub(crate) bin: Option<f64>,
+    /// Where positions count from: corner or centre [default: the format's own]
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) origin: Option<Origin>,
+    /// What the first voxel is called, 0 or 1 [default: the format's own]
+    #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) first_voxel: Option<u8>,
+    /// What three angles mean: zxz, zyz, dynamo, or one of these with -inverse [default: the format's own]
+    #[arg(long, value_name = "CONVENTION")]
+    pub(crate) euler: Option<Euler>,
+    /// What becomes of a class, by what the file calls it: 300=1, ribosome=2. Repeat
+    #[arg(long, value_name = "FROM=LABEL", value_parser = named::<u8>)]
+    pub(crate) class_map: Vec<(String, u8)>,
+    /// Only particles of this class
+    #[arg(long, value_name = "LABEL", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) only_class: Option<u8>,
     #[command(flatten)]
     pub(crate) list: ListArgs,
-    /// The positions of a .txt list stand as z y x
-    #[arg(long)]
+    /// Version of OME-Zarr to write: 0.4 or 0.5
+    #[arg(long, value_name = "VERSION", default_value = "0.4", value_parser = ome_zarr)]
+    pub(crate) ome_zarr: OmeZarr,
+    /// The positions of a .txt list stand as z y x (the same as --from shrec-zyx)
+    #[arg(long, conflicts_with = "from")]
     pub(crate) zyx: bool,
     #[command(flatten)]
     pub(crate) tomogram_options: TomogramArgs,
@@ -383,10 +436,20 @@ pub(crate) struct ConvertArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct FormatsArgs {
+    /// As a Markdown document
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct InfoArgs {
     /// The file
     #[arg(required_unless_present = "devices")]
     pub(crate) file: Option<PathBuf>,
+    /// The tomograms that a list lies in, to find positions outside them: RELION's tomograms.star, or the tomogram
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tomograms: Option<PathBuf>,
     /// Say which devices the network can run on
     #[arg(long)]
     pub(crate) devices: bool,
@@ -442,6 +505,22 @@ where
         name.to_owned(),
         value.parse().map_err(|error| format!("{error}"))?,
     ))
+}
+
+/// A format of particle lists by the name that users give it.
+fn format(text: &str) -> Result<ParticleFormat, String> {
+    ParticleFormat::by_id(text).ok_or_else(|| {
+        let known: Vec<&str> = particle_formats().iter().map(|entry| entry.id).collect();
+        format!("`{text}` is no format: use {}", known.join(", "))
+    })
+}
+
+fn ome_zarr(text: &str) -> Result<OmeZarr, String> {
+    match text {
+        "0.4" => Ok(OmeZarr::V04),
+        "0.5" => Ok(OmeZarr::V05),
+        _ => Err(format!("`{text}` is no version that is written: use 0.4 or 0.5")),
+    }
 }
 
 /// `Z,Y,X`.

@@ -1,17 +1,19 @@
+use std::path::Path;
+
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
     BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob,
     PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob,
-    Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, bench, check_writable, convert, demo,
-    device, devices, evaluate_files, file_summary, init_project, make_target, pick_particles,
+    Start, TargetJob, TomogramOptions, TomogramTable, TrainPlan, TrainSettings, bench, check_writable,
+    convert, demo, device, devices, evaluate_files, file_summary, init_project, make_target, pick_particles,
     remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
-    BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json, ListArgs,
-    ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs,
-    TrainArgs,
+    BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs, InfoArgs, InitArgs, Json,
+    ListArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs,
+    TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -41,6 +43,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Pick(args) => context.pick(args),
         Command::Evaluate(args) => context.evaluate(args),
         Command::Convert(args) => context.convert(args),
+        Command::Formats(args) => context.formats(args),
         Command::Info(args) => context.info(args),
         Command::Simulate(args) => context.simulate(args),
         Command::Run(args) => context.run(args),
@@ -82,6 +85,8 @@ impl Context<'_> {
             folder: args.folder.clone(),
             tomograms: args.tomograms.clone(),
             classes: args.classes.clone(),
+            copick: args.copick.clone(),
+            author: args.user.clone(),
         };
         let (path, project) = init_project(&job)?;
         self.printer.init(&path, &project)
@@ -187,6 +192,10 @@ impl Context<'_> {
             mask: args.mask.clone(),
             reference: args.reference,
             voxel_size: voxel_size(args.voxel_size)?,
+            tomogram: args.tomogram.clone(),
+            tomograms: tomograms(args.tomograms.as_deref())?,
+            to: args.to,
+            classes: class_table(&args.classes)?,
             ..PickJob::new(&args.labels, &args.output)
         };
         self.printer
@@ -202,7 +211,7 @@ impl Context<'_> {
                 ModeArg::Czii => MatchMode::Czii,
             },
             radius: args.radius,
-            classes: class_table(&args.list)?,
+            classes: class_table(&args.list.classes)?,
             voxel_size: voxel_size(args.voxel_size)?,
         };
         let evaluation = evaluate_files(
@@ -215,14 +224,34 @@ impl Context<'_> {
     }
 
     fn convert(&self, args: &ConvertArgs) -> Result<()> {
+        let options = tomogram_options(&args.tomogram_options)?;
+        let read = read_options(&args.list, args.zyx)?;
         let job = ConvertJob {
             input: args.input.clone(),
             output: args.output.clone(),
-            read: read_options(&args.list, args.zyx)?,
-            options: tomogram_options(&args.tomogram_options)?,
+            read: ReadOptions {
+                format: args.from.or(read.format),
+                class_map: args.class_map.iter().cloned().collect(),
+                voxel_size: options.voxel_size,
+                tomograms: tomograms(args.tomograms.as_deref())?,
+                origin: args.origin,
+                first_voxel: args.first_voxel,
+                euler: args.euler,
+                ..read
+            },
+            to: args.to,
+            tomogram: args.tomogram.clone(),
+            only_class: args.only_class,
+            bin: args.bin,
+            ome_zarr: args.ome_zarr,
+            options,
             dry_run: args.dry_run,
         };
         self.printer.converted(&job, &convert(&job)?)
+    }
+
+    fn formats(&self, args: &FormatsArgs) -> Result<()> {
+        self.printer.formats(args.markdown)
     }
 
     fn info(&self, args: &InfoArgs) -> Result<()> {
@@ -230,7 +259,9 @@ impl Context<'_> {
             return self.printer.devices(&devices());
         }
         let Some(file) = &args.file else { return Ok(()) };
-        self.printer.file(file, &file_summary(file, &self.bars)?)
+        let tomograms = tomograms(args.tomograms.as_deref())?;
+        self.printer
+            .file(file, &file_summary(file, &tomograms, &self.bars)?)
     }
 
     fn simulate(&self, args: &SimulateArgs) -> Result<()> {
@@ -273,12 +304,19 @@ fn read_options(args: &ListArgs, zyx: bool) -> Result<ReadOptions> {
     Ok(ReadOptions {
         format: zyx.then_some(ParticleFormat::ShrecTextZyx),
         swap_xz: args.swap_xz,
-        classes: class_table(args)?,
+        classes: class_table(&args.classes)?,
+        ..ReadOptions::default()
     })
 }
 
-fn class_table(args: &ListArgs) -> Result<ClassTable> {
-    let classes = args.classes.iter().map(|(name, label)| Class {
+/// Sizes of tomograms, where a file with them is named.
+fn tomograms(path: Option<&Path>) -> Result<TomogramTable, PipelineError> {
+    let table = path.map(TomogramTable::read).transpose()?;
+    Ok(table.unwrap_or_default())
+}
+
+fn class_table(given: &[(String, u8)]) -> Result<ClassTable> {
+    let classes = given.iter().map(|(name, label)| Class {
         label: *label,
         name: name.clone(),
         radius_voxels: None,

@@ -45,6 +45,28 @@ impl Rotation {
         [phi, psi, the].map(f64::to_degrees)
     }
 
+    /// RELION's `(rot, tilt, psi)` in degrees: `R = Rz(−psi) · Ry(−tilt) · Rz(−rot)`, which is the inverse of the
+    /// intrinsic ZYZ rotation and maps the reference to the particle in the tomogram.
+    pub fn from_zyz_degrees(rot: f64, tilt: f64, psi: f64) -> Self {
+        Self::about_z(-rot)
+            .then(Self::about_y(-tilt))
+            .then(Self::about_z(-psi))
+    }
+
+    /// The angles `(rot, tilt, psi)` in degrees of [`Self::from_zyz_degrees`], with tilt in [0, 180];
+    /// rot is 0 where only a sum or difference is defined.
+    pub fn to_zyz_degrees(self) -> [f64; 3] {
+        let m = self.matrix;
+        let sine = m[2][0].hypot(m[2][1]);
+        let tilt = sine.atan2(m[2][2]);
+        let (rot, psi) = if sine > 1e-9 {
+            (m[2][1].atan2(m[2][0]), m[1][2].atan2(-m[0][2]))
+        } else {
+            (0.0, m[0][1].atan2(m[0][0] * m[2][2].signum()))
+        };
+        [rot, tilt, psi].map(f64::to_degrees)
+    }
+
     /// A rotation drawn uniformly (Shoemake's random quaternion).
     pub fn random(rng: &mut impl Rng) -> Self {
         let [u, v, w]: [f64; 3] = std::array::from_fn(|_| rng.random());
@@ -81,6 +103,14 @@ impl Rotation {
         let (s, c) = degrees.to_radians().sin_cos();
         Self {
             matrix: [[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]],
+        }
+    }
+
+    /// About y by an angle in degrees, right-handed.
+    pub fn about_y(degrees: f64) -> Self {
+        let (s, c) = degrees.to_radians().sin_cos();
+        Self {
+            matrix: [[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]],
         }
     }
 
@@ -164,6 +194,9 @@ mod tests {
             let rotation = Rotation::from_zxz_degrees(phi, psi, the);
             let [phi, psi, the] = rotation.to_zxz_degrees();
             prop_assert!(Rotation::from_zxz_degrees(phi, psi, the).angle_to(rotation) < 1e-5);
+            let [rot, tilt, turn] = rotation.to_zyz_degrees();
+            prop_assert!((0.0..=180.0).contains(&tilt));
+            prop_assert!(Rotation::from_zyz_degrees(rot, tilt, turn).angle_to(rotation) < 1e-5);
             prop_assert!(Rotation::from_matrix(rotation.matrix()).is_some());
             prop_assert!(rotation.then(rotation.inverse()).angle_to(Rotation::IDENTITY) < 1e-5);
         }
@@ -175,7 +208,18 @@ mod tests {
             let rotation = Rotation::from_zxz_degrees(20.0, 50.0, the);
             let [phi, psi, the] = rotation.to_zxz_degrees();
             assert!(Rotation::from_zxz_degrees(phi, psi, the).angle_to(rotation) < 1e-5);
+            let [rot, tilt, turn] = rotation.to_zyz_degrees();
+            assert!(Rotation::from_zyz_degrees(rot, tilt, turn).angle_to(rotation) < 1e-5);
         }
+    }
+
+    /// Row by row what RELION's `Euler_angles2matrix` documents, for rot 90°, tilt 90°, psi 0°.
+    #[test]
+    fn relion_angles_map_the_reference_to_the_particle() {
+        let rotation = Rotation::from_zyz_degrees(90.0, 90.0, 0.0);
+        assert!(close(rotation.apply([0.0, 0.0, 1.0]), [-1.0, 0.0, 0.0]));
+        assert!(close(rotation.apply([0.0, 1.0, 0.0]), [0.0, 0.0, 1.0]));
+        assert!(close(rotation.apply([1.0, 0.0, 0.0]), [0.0, -1.0, 0.0]));
     }
 
     #[test]

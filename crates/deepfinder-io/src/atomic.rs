@@ -93,6 +93,11 @@ impl PartialFile {
         written.map_err(IoError::file("write", &self.target))
     }
 
+    /// The temporary file alone, for something that is made into the target later. It goes with the value.
+    pub(crate) fn into_path(self) -> tempfile::TempPath {
+        self.file.into_temp_path()
+    }
+
     /// The file itself, for reading back and for going over the header again.
     pub(crate) fn file(&mut self) -> &mut File {
         self.file.as_file_mut()

@@ -1,4 +1,4 @@
-//! Files to and from the core types: MRC, HDF5 and TIFF volumes, particle lists.
+//! Files to and from the core types: volumes and the particle lists of this field's programs.
 //!
 //! Volumes are opened lazily and read by windows; what is written appears under its name only when it is complete.
 //!
@@ -25,14 +25,20 @@
 //! ```
 
 mod atomic;
+mod em;
 mod error;
 mod particles;
 mod volume;
 
 pub use atomic::{check_writable, write_file_atomically};
 pub use error::{IoError, Result};
-pub use particles::{ParticleFormat, ReadOptions, read_particles, write_particles};
+pub use particles::{
+    CopickObject, CopickProject, CopickRun, Euler, FormatEntry, Holds, Origin, ParticleFile, ParticleFormat,
+    ReadOptions, TomogramFrame, TomogramTable, WriteOptions, encode_particles, is_particle_list,
+    particle_formats, read_particle_file, read_particles, write_particle_file, write_particles,
+};
 pub use volume::{
-    ElementType, MrcWriter, VolumeFile, VolumeFormat, VolumeInfo, Voxel, open_hdf5_dataset, open_volume,
-    read_label_map, read_volume, write_hdf5, write_hdf5_datasets, write_mrc, write_volume,
+    ElementType, MrcWriter, OmeZarr, VolumeFile, VolumeFormat, VolumeFormatEntry, VolumeInfo, Voxel,
+    is_volume_folder, open_hdf5_dataset, open_volume, read_label_map, read_volume, volume_formats,
+    write_hdf5, write_hdf5_datasets, write_mrc, write_ome_zarr, write_volume,
 };

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use deepfinder_core::{ClassTable, Label, NoProgress, ParticleList, VoxelSize};
 use deepfinder_eval::{EvaluateParams, Mode, Radius, Report, VoxelReport, evaluate, label_map_scores};
-use deepfinder_io::{ReadOptions, open_volume, read_particles};
+use deepfinder_io::{ReadOptions, is_particle_list, open_volume, read_particles};
 use serde::Serialize;
 
-use crate::convert::is_list;
 use crate::error::OnFile;
+use crate::lists::count_in_voxels_of;
 use crate::{Length, PipelineError, Result, open_label_map};
 
 /// The rule by which picks find particles.
@@ -83,19 +83,18 @@ pub fn evaluate_files(
     read: &ReadOptions,
     job: &EvaluateJob,
 ) -> Result<Evaluation> {
-    match (is_list(truth), is_list(picks)) {
+    match (is_particle_list(truth), is_particle_list(picks)) {
         (true, true) => {
-            let pair = EvaluatedPair {
+            let options = ReadOptions {
+                classes: read.classes.clone(),
+                ..ReadOptions::default()
+            };
+            let mut pair = EvaluatedPair {
                 name: "tomogram".to_owned(),
                 truth: read_particles(truth, read)?,
-                picks: read_particles(
-                    picks,
-                    &ReadOptions {
-                        classes: read.classes.clone(),
-                        ..ReadOptions::default()
-                    },
-                )?,
+                picks: read_particles(picks, &options)?,
             };
+            count_in_voxels_of(&mut pair.truth, pair.picks.voxel_size, truth)?;
             evaluate_lists(&[pair], job)
         }
         (false, false) => {

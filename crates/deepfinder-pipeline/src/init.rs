@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use deepfinder_io::{open_volume, write_file_atomically};
+use deepfinder_io::{CopickProject, CopickRun, open_volume, write_file_atomically, write_particles};
 
 use crate::project::PROJECT_FILE;
 use crate::{Length, PipelineError, Project, ProjectClass, ProjectTomogram, Result, Split};
@@ -14,10 +14,17 @@ pub struct InitJob {
     pub tomograms: Vec<PathBuf>,
     /// Names and radii of its classes; labels count from 1.
     pub classes: Vec<(String, Length)>,
+    /// The configuration of a copick project to make it of.
+    pub copick: Option<PathBuf>,
+    /// Of that, only the picks of this `user` or `user_session`.
+    pub author: Option<String>,
 }
 
+/// Radius in Å of an object of which copick does not say it.
+const USUAL_RADIUS_ANGSTROM: f64 = 100.0;
+
 /// Endings of particle lists that are looked for beside a tomogram.
-const LIST_ENDINGS: [&str; 4] = ["xml", "csv", "tsv", "txt"];
+const LIST_ENDINGS: [&str; 8] = ["xml", "csv", "tsv", "txt", "star", "tbl", "mod", "coords"];
 
 /// Where a project file leaves something to the user.
 const HEADER: &str = "\
@@ -55,6 +62,9 @@ pub fn init_project(job: &InitJob) -> Result<(PathBuf, Project)> {
         .map_err(|source| PipelineError::file(&job.folder, "the folder cannot be made", source))?;
     let mut project = Project::new(&job.folder);
     project.classes = classes(&job.classes);
+    if let Some(config) = &job.copick {
+        add_copick(&mut project, config, job)?;
+    }
     for file in &job.tomograms {
         open_volume(file)?;
         project.tomograms.push(tomogram(&project, file)?);
@@ -74,6 +84,83 @@ pub fn init_project(job: &InitJob) -> Result<(PathBuf, Project)> {
     }
     write_project(&path, &project)?;
     Ok((path, project))
+}
+
+/// The classes and runs of a copick project: of each run its coarsest tomogram, and its picks as a list of our own.
+fn add_copick(project: &mut Project, config: &Path, job: &InitJob) -> Result<()> {
+    let copick = CopickProject::read(config)?;
+    if job.classes.is_empty() {
+        let radius_of = |name: &str| {
+            let object = copick.objects.iter().find(|object| object.name == name);
+            object
+                .and_then(|object| object.radius_angstrom)
+                .filter(|radius| *radius > 0.0)
+        };
+        let classes = copick.classes();
+        project.classes = classes
+            .classes()
+            .iter()
+            .map(|class| ProjectClass {
+                label: class.label,
+                name: class.name.clone(),
+                radius: Length::Angstrom(radius_of(&class.name).unwrap_or(USUAL_RADIUS_ANGSTROM)),
+                mask: None,
+            })
+            .collect();
+    }
+    for run in &copick.runs {
+        project
+            .tomograms
+            .extend(copick_tomogram(project, &copick, run, job)?);
+    }
+    if project.tomograms.is_empty() {
+        return Err(PipelineError::input(format!(
+            "{}: no run of this copick project has a tomogram on this machine",
+            config.display()
+        )));
+    }
+    Ok(())
+}
+
+/// A run as a tomogram of the project; its picks are written beside the project file.
+fn copick_tomogram(
+    project: &Project,
+    copick: &CopickProject,
+    run: &CopickRun,
+    job: &InitJob,
+) -> Result<Option<ProjectTomogram>> {
+    // The coarsest comes first, which is what networks are trained on.
+    let Some((size, file)) = run.tomograms.first() else {
+        return Ok(None);
+    };
+    open_volume(file)?;
+    let list = copick.read_picks(run, *size, job.author.as_deref())?;
+    let mut picks = None;
+    if !list.is_empty() {
+        let folder = project.folder.join("picks");
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| PipelineError::file(&folder, "the folder cannot be made", source))?;
+        let relative = PathBuf::from(format!("picks/{}.csv", run.name));
+        write_particles(&project.folder.join(&relative), &list)?;
+        picks = Some(relative);
+    }
+    let file =
+        std::path::absolute(file).map_err(|source| PipelineError::file(file, "no such path", source))?;
+    Ok(Some(ProjectTomogram {
+        name: run.name.clone(),
+        file,
+        split: if picks.is_some() {
+            Split::Train
+        } else {
+            Split::Test
+        },
+        picks,
+        target: None,
+        initial: None,
+        swap_xz: false,
+        invert: false,
+        voxel_size: None,
+    }))
 }
 
 /// Writes a project file with its explanations.

@@ -6,12 +6,12 @@
 //!
 //! ```
 //! use deepfinder_core::NoProgress;
-//! use deepfinder_pipeline::{FileSummary, InitJob, file_summary, init_project};
+//! use deepfinder_pipeline::{FileSummary, InitJob, TomogramTable, file_summary, init_project};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let classes = vec![("ribosome".to_owned(), "120 A".parse()?)];
 //! let (path, _) = init_project(&InitJob { folder: folder.path().to_owned(), classes, ..InitJob::default() })?;
-//! let FileSummary::Project(project) = file_summary(&path, &NoProgress)? else { panic!("it is a project") };
+//! let FileSummary::Project(project) = file_summary(&path, &TomogramTable::default(), &NoProgress)? else { panic!("it is a project") };
 //! assert_eq!(project.classes[&1], "ribosome");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -27,6 +27,7 @@ mod evaluate;
 mod info;
 mod init;
 mod length;
+mod lists;
 mod model;
 mod pick;
 mod project;
@@ -41,13 +42,16 @@ mod templates;
 mod train;
 
 pub use bench::{BenchJob, BenchRow, bench};
-pub use convert::{ConvertJob, Converted, convert};
+pub use convert::{ConvertJob, Converted, Row, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
 pub use device::{DeviceReport, device, devices};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
-pub use info::{FileSummary, ParticlesSummary, ProjectSummary, VolumeSummary, WeightsSummary, file_summary};
+pub use info::{
+    CopickSummary, FileSummary, Orientations, ParticlesSummary, ProjectSummary, TomogramsSummary,
+    VolumeSummary, WeightsSummary, file_summary,
+};
 pub use init::{InitJob, init_project};
 pub use length::Length;
 pub use model::Model;
@@ -67,6 +71,9 @@ pub use train::{TrainPlan, epochs_of_run};
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
 pub use deepfinder_eval::{Detection, VoxelReport};
 pub use deepfinder_infer::Plan;
-pub use deepfinder_io::{ParticleFormat, ReadOptions, check_writable, write_file_atomically};
+pub use deepfinder_io::{
+    Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
+    VolumeFormatEntry, check_writable, particle_formats, volume_formats, write_file_atomically,
+};
 pub use deepfinder_sim::{Noise, SimParams};
 pub use deepfinder_train::{Ended, Start, TrainOutcome, TrainingTomogram};

@@ -6,13 +6,17 @@ use std::str::FromStr;
 use deepfinder_cluster::{
     ComponentsParams, DbscanParams, FilterParams, MeanShiftParams, PeaksParams, SizeRange, filter,
 };
-use deepfinder_core::{Label, ParticleList, Progress, VolumeReader, VoxelSize};
-use deepfinder_io::{open_volume, read_label_map, write_particles};
+use deepfinder_core::{ClassTable, Label, ParticleList, Progress, VolumeReader, VoxelSize};
+use deepfinder_io::{
+    ParticleFormat, TomogramFrame, TomogramTable, VolumeFile, WriteOptions, open_volume, read_label_map,
+    write_particle_file,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::OnFile;
+use crate::lists::frame_of;
 use crate::segment::{check_output, score_map_name};
-use crate::{Length, PipelineError, Result, open_label_map};
+use crate::{Length, PipelineError, Result};
 
 /// How labelled voxels or scores become particles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -90,6 +94,12 @@ pub struct PickJob {
     pub voxel_size: Option<VoxelSize>,
     /// Name of the tomogram, to be written into the list.
     pub tomogram: Option<String>,
+    /// RELION's tomograms, for lists that count from their middle; where there are none, the label map's own size.
+    pub tomograms: TomogramTable,
+    /// Format of the list; `None` tells it from the output's ending.
+    pub to: Option<ParticleFormat>,
+    /// Names of the classes, for formats that name them.
+    pub classes: ClassTable,
 }
 
 impl PickJob {
@@ -110,6 +120,9 @@ impl PickJob {
             reference: false,
             voxel_size: None,
             tomogram: None,
+            tomograms: TomogramTable::default(),
+            to: None,
+            classes: ClassTable::default(),
         }
     }
 
@@ -148,7 +161,7 @@ pub fn pick_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> 
         seconds += start.elapsed().as_secs_f64();
         list
     };
-    let (mut particles, voxel_size) = match job.method {
+    let (mut particles, voxel_size, frame) = match job.method {
         PickMethod::Peaks => {
             let mut list = ParticleList::default();
             let maps = score_maps(&job.input)?;
@@ -160,7 +173,8 @@ pub fn pick_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> 
                 let peaks = timed(&mut || params.find(map, *label, progress).on(&job.input))?;
                 list.particles.extend(peaks.particles);
             }
-            (list, voxel_size)
+            let frame = frame_of(&maps[0].1, voxel_size, None);
+            (list, voxel_size, frame)
         }
         method => {
             if job.input.is_dir() {
@@ -169,11 +183,12 @@ pub fn pick_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> 
                     job.input.display()
                 )));
             }
-            let labels = open_label_map(&job.input)?;
+            let labels: VolumeFile = open_volume(&job.input)?;
             let voxel_size = job.voxel_size.or(labels.voxel_size());
             (
-                timed(&mut || cluster(job, labels.as_ref(), voxel_size, progress))?,
+                timed(&mut || cluster(job, &labels, voxel_size, progress))?,
                 voxel_size,
+                frame_of(&labels, voxel_size, None),
             )
         }
     };
@@ -209,19 +224,57 @@ pub fn pick_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> 
     };
     particles = filter(particles, &params).on(&job.input)?;
     particles.voxel_size = voxel_size;
-    if let Some(name) = &job.tomogram {
-        let name = std::sync::Arc::<str>::from(name.as_str());
+    if let Some(name) = tomogram_name(job) {
+        let name = std::sync::Arc::<str>::from(name);
         particles
             .particles
             .iter_mut()
             .for_each(|particle| particle.tomogram = Some(name.clone()));
     }
-    write_particles(&job.output, &particles)?;
+    write_list(job, &particles, frame)?;
     Ok(Picked {
         particles,
         found,
         seconds,
     })
+}
+
+/// The tomogram's name: as given, or that of RELION's tomograms which the label map is called after.
+fn tomogram_name(job: &PickJob) -> Option<&str> {
+    let stem = job.input.file_stem().and_then(|stem| stem.to_str());
+    let of_relion = || job.tomograms.get(stem)?.name.as_deref();
+    job.tomogram.as_deref().or_else(of_relion)
+}
+
+/// Writes the list; what its format cannot hold, and what does not fit RELION's tomogram, is logged.
+fn write_list(job: &PickJob, particles: &ParticleList, frame: TomogramFrame) -> Result<()> {
+    let warn = |what: String| tracing::warn!("{}: {what}", job.output.display());
+    let tomograms = if job.tomograms.is_empty() {
+        frame.into()
+    } else {
+        if let Some(relion) = job.tomograms.get(tomogram_name(job)) {
+            let expected = relion.shape_in(particles.voxel_size);
+            let fits = (0..3).all(|axis| (expected[axis] - frame.shape[axis] as f64).abs() <= 2.0);
+            if !fits {
+                warn(format!(
+                    "the label map has {:?} voxels (z, y, x), but RELION's tomogram has {:?} of that size: is it the \
+                     same tomogram, and is its voxel size right?",
+                    frame.shape,
+                    expected.map(|n| n.round() as u64)
+                ));
+            }
+        }
+        job.tomograms.clone()
+    };
+    let options = WriteOptions {
+        format: job.to,
+        classes: job.classes.clone(),
+        tomograms,
+    };
+    write_particle_file(&job.output, particles, &options)?
+        .into_iter()
+        .for_each(warn);
+    Ok(())
 }
 
 fn cluster(

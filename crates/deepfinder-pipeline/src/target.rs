@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use deepfinder_core::{ClassTable, Label, LabelMap, ParticleList, Progress, VoxelSize, count_labels};
-use deepfinder_io::{ReadOptions, check_writable, open_volume, read_label_map, read_particles, write_volume};
+use deepfinder_io::{ReadOptions, check_writable, open_volume, read_label_map, write_volume};
 use deepfinder_target::{ClassOrder, ParticleShape, TargetParams, draw_target};
 use ndarray::{Array3, Axis};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::OnFile;
+use crate::lists::read_particles_in;
 use crate::{Length, PipelineError, Result};
 
 /// What a class looks like in a target, as a user says it.
@@ -66,7 +67,13 @@ pub fn make_target(job: &TargetJob, progress: &dyn Progress) -> Result<TargetSum
     let tomogram = open_volume(&job.like)?;
     let info = tomogram.info();
     let voxel_size = job.voxel_size.or(info.voxel_size);
-    let particles = read_particles_of(&job.picks, &job.read, job.tomogram.as_deref())?;
+    let particles = read_particles_in(
+        &job.picks,
+        &job.read,
+        job.tomogram.as_deref(),
+        &tomogram,
+        voxel_size,
+    )?;
     let mut shapes = BTreeMap::new();
     for (class, source) in &job.shapes {
         let label = label_of(class, &job.read.classes)?;
@@ -104,24 +111,6 @@ pub fn make_target(job: &TargetJob, progress: &dyn Progress) -> Result<TargetSum
     target.origin_angstrom = info.origin_angstrom;
     write_volume(&job.output, &target)?;
     Ok(summary)
-}
-
-/// The particles of a list; of one that spans several tomograms, those of the one named.
-pub(crate) fn read_particles_of(
-    path: &Path,
-    options: &ReadOptions,
-    tomogram: Option<&str>,
-) -> Result<ParticleList> {
-    let mut list = read_particles(path, options)?;
-    if let Some(name) = tomogram
-        && list
-            .iter()
-            .any(|particle| particle.tomogram.as_deref() == Some(name))
-    {
-        list.particles
-            .retain(|particle| particle.tomogram.as_deref() == Some(name));
-    }
-    Ok(list)
 }
 
 fn draw(

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deepfinder_core::{ParticleList, Progress, VolumeReader};
-use deepfinder_io::{ReadOptions, check_writable, write_file_atomically};
+use deepfinder_io::{ReadOptions, check_writable, open_volume, write_file_atomically};
 use deepfinder_net::{ClassName, Metadata, Weights};
 use deepfinder_train::{
     EpochMetrics, MetricsLine, Recipe, RunFolder, Schedule, Start, TrainOutcome, TrainParams,
@@ -11,8 +11,8 @@ use deepfinder_train::{
 
 use crate::curves::training_curves_svg;
 use crate::error::OnFile;
+use crate::lists::read_particles_in;
 use crate::reader::voxel_size;
-use crate::target::read_particles_of;
 use crate::{
     Model, PipelineError, Project, ProjectTomogram, Result, Split, TomogramOptions, TrainSettings,
     open_label_map, open_tomogram,
@@ -205,10 +205,14 @@ pub(crate) fn annotated_particles(project: &Project, tomogram: &ProjectTomogram)
             tomogram.name
         )));
     };
-    read_particles_of(
+    let file = open_volume(&project.resolve(&tomogram.file))?;
+    let size = voxel_size(tomogram.voxel_size)?.or(file.voxel_size());
+    read_particles_in(
         &project.resolve(picks),
         &read_options(project, tomogram)?,
         Some(&tomogram.name),
+        &file,
+        size,
     )
 }
 

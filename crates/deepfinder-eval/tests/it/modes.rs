@@ -251,8 +251,9 @@ proptest! {
                 localised.true_positives + localised.false_positives + localised.false_negatives
             );
             prop_assert!(pooled.micro.true_positives <= optimal.micro.true_positives);
-            prop_assert!(localised.true_positives >= pooled.micro.true_positives);
             prop_assert!(localised.mean_distance_voxels.is_none_or(|distance| distance <= radius));
         }
+        // Without classes there is more to choose from. That a greedy choice gains by it is not promised.
+        prop_assert!(optimal.localisation.true_positives >= optimal.micro.true_positives);
     }
 }

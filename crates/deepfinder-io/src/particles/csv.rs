@@ -1,10 +1,16 @@
 //! Tables with a header line. Columns are told by name, in any order; those that mean nothing here are skipped.
+//!
+//! Positions in voxels from 0, or in Å where the columns are called `X [A]` (TARDIS). Orientations as ZXZ angles
+//! `phi`, `psi`, `the` in degrees, or as a matrix `r00` … `r22` from particle to tomogram. A table without a class is
+//! of one class: the points of the `CryoET` Data Portal.
 
 use ::csv::{Position, ReaderBuilder, StringRecord, Trim, WriterBuilder};
-use deepfinder_core::{Particle, ParticleList, Rotation};
+use deepfinder_core::{Particle, Rotation};
 
-use super::fields::{Fields, angles, decimal, present};
-use super::{Input, Parsed};
+use super::Parsed;
+use super::fields::{Fields, Input, angles, decimal, present};
+use super::format::Output;
+use super::list::Draft;
 use crate::{IoError, Result};
 
 /// What a column is, by the names programs give it (lower case, spaces as underscores).
@@ -23,18 +29,21 @@ pub(super) fn has_header(text: &str) -> bool {
         .split(char::from(delimiter(text)))
         .map(normalised)
         .collect();
-    ["x", "y", "z"]
-        .iter()
-        .all(|&axis| names.iter().any(|name| name == axis))
+    ["x", "y", "z"].iter().all(|&axis| {
+        names
+            .iter()
+            .any(|name| name == axis || *name == format!("{axis}_[a]"))
+    })
 }
 
 pub(super) fn read(input: &Input<'_>) -> Parsed {
+    let text = input.text()?;
     let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter(input.text))
+        .delimiter(delimiter(text))
         .comment(Some(b'#'))
         .trim(Trim::All)
         .flexible(true)
-        .from_reader(input.text.as_bytes());
+        .from_reader(text.as_bytes());
     let damaged = |error: &::csv::Error| {
         let line = error.position().map_or(1, Position::line);
         IoError::malformed(
@@ -46,32 +55,43 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
     let header = reader.headers().map_err(|error| damaged(&error))?;
     let columns = Columns::of(header).map_err(|missing| {
         let what = format!(
-            "no column called {missing}: the first line has to name the columns, of which class_label, x, y and z are needed (found: {})",
+            "no column called {missing}: the first line has to name the columns, of which x, y and z are needed (found: {})",
             header.iter().collect::<Vec<_>>().join(", ")
         );
         IoError::malformed(input.path, "line 1", what)
     })?;
-    let mut list = ParticleList::default();
+    let mut draft = Draft::default();
+    let in_angstrom = if columns.is_angstrom {
+        Some(input.voxels_of_angstrom(None, &mut draft)?)
+    } else {
+        None
+    };
+    let list = &mut draft.list;
     for record in reader.records() {
         let record = record.map_err(|error| damaged(&error))?;
         let place = || format!("line {}", record.position().map_or(0, Position::line));
-        let fields = Fields {
-            path: input.path,
-            classes: input.classes,
-            place: &place,
+        let fields = input.fields(&place);
+        let mut particle = columns.particle(&fields, &record)?;
+        if let Some(edge) = in_angstrom {
+            particle.position = particle.position.map(|value| value / f64::from(edge.angstrom()));
+        }
+        list.particles.push(particle);
+        let size = match in_angstrom {
+            Some(size) => Some(size),
+            None => fields.voxel_size(field(&record, columns.voxel_size))?,
         };
-        list.particles.push(columns.particle(&fields, &record)?);
-        let size = fields.voxel_size(field(&record, columns.voxel_size))?;
         if list.particles.len() > 1 && size != list.voxel_size {
             return Err(fields.wrong("the voxel size changes within the list: split it by voxel size"));
         }
         list.voxel_size = size;
     }
-    Ok(list)
+    input.note_unclassed(&mut draft);
+    Ok(draft)
 }
 
-pub(super) fn write(list: &ParticleList, extension: &str) -> String {
-    let delimiter = if extension == "tsv" { b'\t' } else { b',' };
+pub(super) fn write(output: &Output<'_>) -> String {
+    let list = output.list;
+    let delimiter = if output.extension == "tsv" { b'\t' } else { b',' };
     let mut writer = WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
     let has_rotations = list.iter().any(|particle| particle.rotation.is_some());
     let has_scores = list.iter().any(|particle| particle.score.is_some());
@@ -104,7 +124,9 @@ pub(super) fn write(list: &ParticleList, extension: &str) -> String {
 
 /// Where the fields of a particle stand.
 struct Columns {
-    label: usize,
+    label: Option<usize>,
+    /// Positions are in Å, as TARDIS has them.
+    is_angstrom: bool,
     position: [usize; 3],
     angles: [Option<usize>; 3],
     matrix: Option<[[usize; 3]; 3]>,
@@ -123,7 +145,10 @@ impl Columns {
                 .iter()
                 .find_map(|&alias| names.iter().position(|name| name == alias))
         };
-        let axis = |name: &'static str| find(&[name]).ok_or(name);
+        let is_angstrom = find(&["x_[a]"]).is_some();
+        let axis = |name: &'static str, in_angstrom: &str| {
+            find(&[if is_angstrom { in_angstrom } else { name }]).ok_or(name)
+        };
         let mut matrix = Some([[0; 3]; 3]);
         for (row, column) in (0..3).flat_map(|row| (0..3).map(move |column| (row, column))) {
             let place = find(&[&format!("r{row}{column}")]);
@@ -133,8 +158,9 @@ impl Columns {
             });
         }
         Ok(Self {
-            label: find(LABEL).ok_or("class_label")?,
-            position: [axis("x")?, axis("y")?, axis("z")?],
+            label: find(LABEL),
+            is_angstrom,
+            position: [axis("x", "x_[a]")?, axis("y", "y_[a]")?, axis("z", "z_[a]")?],
             angles: [find(PHI), find(PSI), find(THE)],
             matrix,
             score: find(SCORE),
@@ -153,7 +179,11 @@ impl Columns {
         {
             *coordinate = fields.number(name, required(name, column)?)?;
         }
-        let mut particle = Particle::new(position, fields.label(required("class", self.label)?)?);
+        let label = match self.label {
+            Some(column) => fields.label(required("class", column)?)?,
+            None => fields.foreign_class(None)?,
+        };
+        let mut particle = Particle::new(position, label);
         particle.rotation = match self.matrix {
             Some(columns) => matrix(fields, record, columns)?,
             None => fields.angles(self.angles.map(|column| field(record, column)))?,

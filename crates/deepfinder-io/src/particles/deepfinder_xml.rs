@@ -1,86 +1,42 @@
 //! The object lists of the reference implementation: `<objlist><object class_label="1" x="46" y="261" z="144"/></objlist>`.
 //!
+//! Positions in voxels from 0; ZXZ angles in degrees, `R = Rz(psi) · Rx(the) · Rz(phi)` from particle to tomogram.
 //! Beyond its attributes this program writes `score` on a particle, and `voxel_size_angstrom` on the list.
 
 use std::fmt::Write;
 
 use deepfinder_core::{Particle, ParticleList};
 use quick_xml::escape::escape;
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::{Reader, XmlVersion};
+use quick_xml::events::BytesStart;
 
-use super::fields::{Fields, angles, decimal, present};
-use super::{Input, Parsed};
-use crate::{IoError, Result};
+use super::fields::{Fields, Input, angles, decimal};
+use super::format::Output;
+use super::xml::attributes;
+use super::{Parsed, xml};
+use crate::Result;
 
 const LIST: &str = "objlist";
 const OBJECT: &str = "object";
 const VOXEL_SIZE: &str = "voxel_size_angstrom";
 
 pub(super) fn read(input: &Input<'_>) -> Parsed {
-    let line_at = |position: u64| {
-        let before = input.text.as_bytes().iter().take(position as usize);
-        format!("line {}", before.filter(|&&byte| byte == b'\n').count() + 1)
-    };
-    let mut reader = Reader::from_str(input.text);
     let mut list = ParticleList::default();
-    let mut depth = 0_usize;
-    let mut has_root = false;
-    loop {
-        let start = reader.buffer_position();
-        let event = reader.read_event();
-        let place = || match present(&input.text[(start as usize).min(input.text.len())..]) {
-            Some(rest) => line_at(input.text.len() as u64 - rest.len() as u64),
-            None => line_at(start),
-        };
-        let fields = Fields {
-            path: input.path,
-            classes: input.classes,
-            place: &place,
-        };
-        let event = event.map_err(|error| {
-            let what = format!("this is not well-formed XML: {error}");
-            IoError::malformed(input.path, line_at(reader.error_position()), what)
-        })?;
-        let (element, is_open) = match event {
-            Event::Start(element) => (element, true),
-            Event::Empty(element) => (element, false),
-            Event::End(_) => {
-                depth = depth.saturating_sub(1);
-                continue;
-            }
-            Event::Eof => break,
-            _ => continue,
-        };
+    xml::walk(input, LIST, |fields, element, depth| {
         match element.name().as_ref() {
-            LIST if depth == 0 && !has_root => {
-                has_root = true;
-                let [size] = attributes(&fields, &element, [VOXEL_SIZE])?;
+            LIST if depth == 0 => {
+                let [size] = attributes(fields, element, [VOXEL_SIZE])?;
                 list.voxel_size = fields.voxel_size(size.as_deref())?;
             }
-            other if depth == 0 => {
-                let what = format!(
-                    "a DeepFinder list has one <{LIST}> at its top, this has <{other}>: is it another program's list?"
-                );
-                return Err(fields.wrong(what));
-            }
-            OBJECT if depth == 1 => list.particles.push(particle(&fields, &element)?),
+            OBJECT if depth == 1 => list.particles.push(particle(fields, element)?),
             _ => {}
         }
-        depth += usize::from(is_open);
-    }
-    if has_root && depth == 0 {
-        return Ok(list);
-    }
-    let what = format!("the list ends before its </{LIST}>: it is cut short. Copy or make it again");
-    Err(IoError::malformed(
-        input.path,
-        line_at(input.text.len() as u64),
-        what,
-    ))
+        Ok(())
+    })?;
+    Ok(list.into())
 }
 
-pub(super) fn write(list: &ParticleList) -> String {
+pub(super) fn write(output: &Output<'_>) -> String {
+    let list = output.list;
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = match list.voxel_size {
@@ -153,25 +109,4 @@ fn particle(fields: &Fields<'_>, element: &BytesStart<'_>) -> Result<Particle> {
     particle.score = fields.score(score.as_deref())?;
     particle.tomogram = tomogram.map(Into::into);
     Ok(particle)
-}
-
-/// The values of these attributes; absent and empty ones are `None`.
-fn attributes<const N: usize>(
-    fields: &Fields<'_>,
-    element: &BytesStart<'_>,
-    names: [&str; N],
-) -> Result<[Option<String>; N]> {
-    let mut values = [const { None }; N];
-    for attribute in element.attributes() {
-        let attribute =
-            attribute.map_err(|error| fields.wrong(format!("its attributes are not XML: {error}")))?;
-        let Some(index) = names.iter().position(|&name| name == attribute.key.as_ref()) else {
-            continue;
-        };
-        let value = attribute
-            .normalized_value(XmlVersion::Implicit1_0)
-            .map_err(|error| fields.wrong(format!("the value of {} is not XML: {error}", names[index])))?;
-        values[index] = present(&value).map(str::to_owned);
-    }
-    Ok(values)
 }

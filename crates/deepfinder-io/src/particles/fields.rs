@@ -1,35 +1,116 @@
 //! What fields mean, the same in every format.
 
+use std::cell::Cell;
 use std::path::Path;
 
-use deepfinder_core::{BACKGROUND, ClassTable, Label, Rotation, VoxelSize};
+use deepfinder_core::{BACKGROUND, Label, Rotation, VoxelSize};
 
+use super::list::Draft;
+use super::{Euler, ReadOptions};
 use crate::{IoError, Result};
+
+/// The label of particles whose list knows no classes.
+pub(super) const ONLY_CLASS: Label = 1;
+
+/// What a format's reader gets.
+pub(super) struct Input<'a> {
+    pub(super) path: &'a Path,
+    pub(super) bytes: &'a [u8],
+    pub(super) options: &'a ReadOptions,
+    /// Particles without a class so far.
+    unclassed: Cell<usize>,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(path: &'a Path, bytes: &'a [u8], options: &'a ReadOptions) -> Self {
+        Self {
+            path,
+            bytes,
+            options,
+            unclassed: Cell::new(0),
+        }
+    }
+
+    /// The content as text.
+    pub(super) fn text(&self) -> Result<&'a str> {
+        let bytes = self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes);
+        std::str::from_utf8(bytes).map_err(|error| {
+            let what = "this is no text in UTF-8, so no particle list that is read here. Is it a volume, or was it saved in another encoding?";
+            IoError::malformed(self.path, format!("byte {}", error.valid_up_to()), what)
+        })
+    }
+
+    pub(super) fn fields(&self, place: &'a dyn Fn() -> String) -> Fields<'_> {
+        Fields { input: self, place }
+    }
+
+    /// The voxels to count positions of a list in Å in.
+    pub(super) fn voxels_of_angstrom(
+        &self,
+        in_file: Option<VoxelSize>,
+        draft: &mut Draft,
+    ) -> Result<VoxelSize> {
+        let of_tomogram = || {
+            self.options
+                .tomograms
+                .get(None)
+                .and_then(|frame| frame.voxel_size)
+        };
+        if let Some(size) = self.options.voxel_size.or(in_file).or_else(of_tomogram) {
+            return Ok(size);
+        }
+        if self.options.is_preview {
+            draft.note("positions are in Å, and no voxel size is known: shown in Å");
+            return Ok(VoxelSize::new(1.0)?);
+        }
+        Err(IoError::unsupported(
+            self.path,
+            "positions are in Å here, and the file does not say the voxel size: give it (--voxel-size)",
+        ))
+    }
+
+    /// Tells of particles that had no class.
+    pub(super) fn note_unclassed(&self, draft: &mut Draft) {
+        let (unclassed, all) = (self.unclassed.get(), draft.list.len());
+        if unclassed > 0 {
+            draft.note(format!(
+                "{} no class of 1 to 255: taken as class {ONLY_CLASS}",
+                if unclassed == all {
+                    "particles have".to_owned()
+                } else {
+                    format!("{unclassed} of {all} particles have")
+                }
+            ));
+        }
+    }
+}
 
 /// One record's fields, with where they stand in case one is wrong.
 pub(super) struct Fields<'a> {
-    pub(super) path: &'a Path,
-    pub(super) classes: &'a ClassTable,
+    pub(super) input: &'a Input<'a>,
     /// Line or record; asked for only when something is wrong.
     pub(super) place: &'a dyn Fn() -> String,
 }
 
 impl Fields<'_> {
     pub(super) fn wrong(&self, what: impl Into<String>) -> IoError {
-        IoError::malformed(self.path, (self.place)(), what)
+        IoError::malformed(self.input.path, (self.place)(), what)
     }
 
     /// A label as a number, or the name of a class.
     pub(super) fn label(&self, text: &str) -> Result<Label> {
-        if let Some(class) = self.classes.by_name(text) {
-            return Ok(class.label);
+        if let Some(label) = self.known_class(text) {
+            return Ok(label);
         }
         match whole_number(text) {
             Some(label) if label == u64::from(BACKGROUND) => {
                 Err(self.wrong("a particle of class 0, which is background: classes run from 1 to 255"))
             }
-            Some(label) => Label::try_from(label)
-                .map_err(|_| self.wrong(format!("class {text} is too large: classes run from 1 to 255"))),
+            Some(label) => Label::try_from(label).map_err(|_| {
+                self.wrong(format!(
+                    "class {text} is too large: classes run from 1 to 255. Say which it shall be (--class-map {text}=1)"
+                ))
+            }),
             None if is_number(text) => {
                 Err(self.wrong(format!("class {text} is no whole number from 1 to 255")))
             }
@@ -37,8 +118,52 @@ impl Fields<'_> {
         }
     }
 
+    /// The label of a class of another program: numbers that are no labels here, such as 0 or −999, and missing
+    /// ones are class 1, and counted.
+    pub(super) fn foreign_class(&self, text: Option<&str>) -> Result<Label> {
+        let number = text.and_then(|text| text.parse::<f64>().ok());
+        match (text, number) {
+            (Some(text), _) if self.known_class(text).is_some() => self.label(text),
+            (Some(text), Some(number)) if number >= 1.0 => self.label(text),
+            (Some(text), None) => self.label(text),
+            _ => {
+                self.input.unclassed.set(self.input.unclassed.get() + 1);
+                Ok(ONLY_CLASS)
+            }
+        }
+    }
+
+    /// The label of a class that its file names; new names are numbered in the order in which they come.
+    pub(super) fn named_class(&self, name: &str, draft: &mut Draft) -> Result<Label> {
+        let given = |draft: &Draft| Some(*draft.names.iter().find(|(_, own)| *own == name)?.0);
+        let is_free = |label: &Label| {
+            !draft.names.contains_key(label) && self.input.options.classes.by_label(*label).is_none()
+        };
+        let label = self
+            .known_class(name)
+            .or_else(|| given(draft))
+            .or_else(|| (1..=Label::MAX).find(is_free))
+            .ok_or_else(|| self.wrong("more than 255 classes"))?;
+        draft.names.entry(label).or_insert_with(|| name.to_owned());
+        Ok(label)
+    }
+
+    /// Whether the user says what becomes of that class.
+    pub(super) fn knows_class(&self, text: &str) -> bool {
+        self.known_class(text).is_some()
+    }
+
+    /// What the user says about a class.
+    fn known_class(&self, text: &str) -> Option<Label> {
+        let options = self.input.options;
+        let mapped = options.class_map.get(text).copied();
+        mapped.or_else(|| Some(options.classes.by_name(text)?.label))
+    }
+
     fn unknown_class(&self, name: &str) -> IoError {
         let known: Vec<&str> = self
+            .input
+            .options
             .classes
             .classes()
             .iter()
@@ -50,7 +175,7 @@ impl Fields<'_> {
             format!("the classes are {}", known.join(", "))
         };
         IoError::UnknownClass {
-            path: self.path.to_owned(),
+            path: self.input.path.to_owned(),
             place: (self.place)(),
             name: name.to_owned(),
             hint,
@@ -91,11 +216,14 @@ impl Fields<'_> {
     /// The rotation of ZXZ angles in degrees: all three, or none.
     pub(super) fn angles(&self, [phi, psi, the]: [Option<&str>; 3]) -> Result<Option<Rotation>> {
         match (phi, psi, the) {
-            (Some(phi), Some(psi), Some(the)) => Ok(Some(Rotation::from_zxz_degrees(
-                self.number("phi", phi)?,
-                self.number("psi", psi)?,
-                self.number("the", the)?,
-            ))),
+            (Some(phi), Some(psi), Some(the)) => {
+                let convention = self.input.options.euler.unwrap_or(Euler::ZXZ);
+                Ok(Some(convention.rotation([
+                    self.number("phi", phi)?,
+                    self.number("psi", psi)?,
+                    self.number("the", the)?,
+                ])))
+            }
             (None, None, None) => Ok(None),
             _ => {
                 Err(self.wrong("an orientation has three angles, phi, psi and the: give all of them or none"))
@@ -111,7 +239,7 @@ pub(super) fn present(text: &str) -> Option<&str> {
 }
 
 /// A whole number, also where a program wrote it as `600.0`.
-fn whole_number(text: &str) -> Option<u64> {
+pub(super) fn whole_number(text: &str) -> Option<u64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     text.parse().ok().or_else(|| {
         let number: f64 = text.parse().ok()?;
@@ -142,6 +270,7 @@ pub(super) fn angles(rotation: Rotation) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use deepfinder_core::ClassTable;
 
     #[test]
     fn labels_are_numbers_or_names() {
@@ -149,14 +278,15 @@ mod tests {
             label: 4,
             name: "1bxn".to_owned(),
             radius_voxels: None,
-        }])
-        .unwrap();
-        let fields = Fields {
-            path: Path::new("picks.csv"),
-            classes: &classes,
-            place: &|| "line 3".to_owned(),
+        }]);
+        let options = ReadOptions {
+            classes: classes.unwrap(),
+            class_map: [("1000".to_owned(), 9)].into(),
+            ..ReadOptions::default()
         };
-        for (text, label) in [("1bxn", 4), ("4", 4), ("255", 255), ("7.0", 7)] {
+        let input = Input::new(Path::new("picks.csv"), b"", &options);
+        let fields = input.fields(&|| "line 3".to_owned());
+        for (text, label) in [("1bxn", 4), ("4", 4), ("255", 255), ("7.0", 7), ("1000", 9)] {
             assert_eq!(fields.label(text).unwrap(), label);
         }
         for (text, word) in [
@@ -171,6 +301,24 @@ mod tests {
             assert!(message.contains(word), "{message}");
             assert!(message.starts_with("picks.csv: line 3: "), "{message}");
         }
+    }
+
+    #[test]
+    fn classes_of_other_programs_are_told_apart_or_counted() {
+        let options = ReadOptions::default();
+        let input = Input::new(Path::new("a.tbl"), b"", &options);
+        let fields = input.fields(&|| "line 1".to_owned());
+        let mut draft = Draft::default();
+        for (name, label) in [("ribosome", 1), ("membrane", 2), ("ribosome", 1)] {
+            assert_eq!(fields.named_class(name, &mut draft).unwrap(), label);
+        }
+        for text in [None, Some("0"), Some("-999")] {
+            assert_eq!(fields.foreign_class(text).unwrap(), ONLY_CLASS);
+        }
+        assert_eq!(fields.foreign_class(Some("7")).unwrap(), 7);
+        assert!(fields.foreign_class(Some("700")).is_err());
+        input.note_unclassed(&mut draft);
+        assert_eq!(draft.notes.len(), 1);
     }
 
     #[test]

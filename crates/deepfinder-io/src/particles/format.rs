@@ -1,9 +1,17 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
-use deepfinder_core::ParticleList;
+use deepfinder_core::{ClassTable, Label, ParticleList};
 
-use super::{Input, Parsed, ReadOptions, csv, deepfinder_xml, text};
-use crate::{IoError, Result, write_file_atomically};
+use super::fields::Input;
+use super::text::ShrecColumns;
+use super::{
+    Origin, Parsed, ParticleFile, ReadOptions, TomogramTable, WriteOptions, av3, bild, cbox, cmm, coords,
+    copick, csv, deepfinder_xml, dynamo, eman, imod, portal, pytom_xml, relion, relion_write, stopgap, text,
+};
+use crate::{IoError, Result, VolumeFormat, write_file_atomically};
 
 /// A format of particle lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,144 +27,640 @@ pub enum ParticleFormat {
     ShrecTextZyx,
     /// Lines `label z y x [size]`.
     Text,
+    /// RELION 5: Å from the middle of the tomogram.
+    Relion5,
+    /// RELION 4: pixels of the unbinned tilt series.
+    Relion4,
+    /// RELION 3.1, with an optics group.
+    Relion31,
+    /// RELION 3.0, one table.
+    Relion30,
+    /// Warp and M: one table, tomograms called `….tomostar`.
+    Warp,
+    /// The STAR file of PyTom's template matching.
+    PytomStar,
+    /// PyTom's `<ParticleList>`.
+    PytomXml,
+    /// STOPGAP's motivelist.
+    Stopgap,
+    /// Dynamo's table, 26 to 42 columns.
+    Dynamo,
+    /// The motif list of AV3 and TOM: an EM file of 20 numbers a particle.
+    Av3,
+    /// EMAN2's `info/…_info.json`.
+    Eman2,
+    /// An IMOD model.
+    Imod,
+    /// Picks of a copick project.
+    Copick,
+    /// Points of the `CryoET` Data Portal, a JSON object a line.
+    Portal,
+    /// Lines `x y z` or `class x y z`, as crYOLO and `DeepETPicker` write them.
+    Coords,
+    /// crYOLO's boxes with their corner.
+    Cbox,
+    /// Markers of `ChimeraX`.
+    Cmm,
+    /// Spheres and arrows of `ChimeraX`, for pictures.
+    Bild,
 }
 
-/// What there is to know about a format; a new one is a module and a line of [`FORMATS`].
-struct Entry {
-    format: ParticleFormat,
-    name: &'static str,
+/// What a format has a place for beside positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a row of yes and no")]
+pub struct Holds {
+    /// Classes.
+    pub class: bool,
+    /// Orientations.
+    pub rotation: bool,
+    /// Scores.
+    pub score: bool,
+    /// Cluster sizes.
+    pub size: bool,
+    /// The tomogram of each particle.
+    pub tomogram: bool,
+    /// The voxel size.
+    pub voxel_size: bool,
+}
+
+impl Holds {
+    /// Letters say what there is a place for: class, rotation, score, n voxels, tomogram, voxel size.
+    const fn of(letters: &str) -> Self {
+        let bytes = letters.as_bytes();
+        let mut holds = Self {
+            class: false,
+            rotation: false,
+            score: false,
+            size: false,
+            tomogram: false,
+            voxel_size: false,
+        };
+        let mut i = 0;
+        while i < bytes.len() {
+            match bytes[i] {
+                b'c' => holds.class = true,
+                b'r' => holds.rotation = true,
+                b's' => holds.score = true,
+                b'n' => holds.size = true,
+                b't' => holds.tomogram = true,
+                _ => holds.voxel_size = true,
+            }
+            i += 1;
+        }
+        holds
+    }
+}
+
+/// A line of the table of formats.
+#[derive(Debug, Clone, Copy)]
+pub struct FormatEntry {
+    /// The format.
+    pub format: ParticleFormat,
+    /// What a user calls it (`--from`, `--to`).
+    pub id: &'static str,
+    /// What people call it.
+    pub name: &'static str,
     /// Extensions it is told by where the content says nothing, and written under.
-    extensions: &'static [&'static str],
-    read: fn(&Input<'_>) -> Parsed,
-    /// The list in this format; the extension chooses among its variants.
-    write: Option<fn(&ParticleList, &str) -> String>,
+    pub extensions: &'static [&'static str],
+    /// What positions are counted in, and from where.
+    pub positions: &'static str,
+    /// What angles mean.
+    pub angles: &'static str,
+    /// What the first voxel is called.
+    pub first_voxel: f64,
+    /// What there is a place for.
+    pub holds: Holds,
+    read: Option<Read>,
+    write: Option<Write>,
 }
 
-const FORMATS: [Entry; 5] = [
-    Entry {
-        format: ParticleFormat::DeepFinderXml,
-        name: "DeepFinder XML",
-        extensions: &["xml"],
-        read: deepfinder_xml::read,
-        write: Some(|list, _| deepfinder_xml::write(list)),
-    },
-    Entry {
-        format: ParticleFormat::Csv,
-        name: "CSV",
-        extensions: &["csv", "tsv"],
-        read: csv::read,
-        write: Some(csv::write),
-    },
-    Entry {
-        format: ParticleFormat::ShrecText,
-        name: "SHREC text",
-        extensions: &[],
-        read: |input| text::read_shrec(input, text::ShrecColumns::Xyz),
-        write: None,
-    },
-    Entry {
-        format: ParticleFormat::ShrecTextZyx,
-        name: "SHREC text, z first",
-        extensions: &[],
-        read: |input| text::read_shrec(input, text::ShrecColumns::Zyx),
-        write: None,
-    },
-    Entry {
-        format: ParticleFormat::Text,
-        name: "text `label z y x`",
-        extensions: &[],
-        read: text::read_labels,
-        write: None,
-    },
+type Read = fn(&Input<'_>) -> Parsed;
+type Write = fn(&mut Output<'_>) -> Result<Vec<u8>>;
+
+impl FormatEntry {
+    /// Whether such files are read.
+    pub const fn is_read(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// Whether such files are written.
+    pub const fn is_written(&self) -> bool {
+        self.write.is_some()
+    }
+}
+
+const VOXELS: &str = "voxels, first centre 0";
+const CENTRED: &str = "Å from the middle";
+const ZXZ: &str = "ZXZ: Rz(psi)·Rx(the)·Rz(phi)";
+const ZYZ: &str = "[ZYZ(rot, tilt, psi)]⁻¹";
+const NONE: &str = "none";
+
+/// All of the family of RELION are read alike: what they are is told by their labels.
+const STAR: Option<Read> = Some(relion::read);
+
+/// A new format is a module and a line here. Where several have an extension, the first is what is written under it.
+#[rustfmt::skip]
+const FORMATS: &[FormatEntry] = &[
+    FormatEntry { format: ParticleFormat::DeepFinderXml, id: "deepfinder", name: "DeepFinder XML", extensions: &["xml"],
+        positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("crsntv"),
+        read: Some(deepfinder_xml::read), write: Some(|out| Ok(deepfinder_xml::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Csv, id: "csv", name: "CSV and TSV", extensions: &["csv", "tsv"],
+        positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("crsntv"),
+        read: Some(csv::read), write: Some(|out| Ok(csv::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Relion5, id: "relion5", name: "RELION 5 STAR", extensions: &["star"],
+        positions: CENTRED, first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
+        read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::Relion5).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::Relion4, id: "relion4", name: "RELION 4 STAR", extensions: &[],
+        positions: "unbinned pixels, first centre 0", first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
+        read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::Relion4).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::Relion31, id: "relion3.1", name: "RELION 3.1 STAR", extensions: &[],
+        positions: "pixels, first centre 0", first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
+        read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::Relion31).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::Relion30, id: "relion3.0", name: "RELION 3.0 STAR", extensions: &[],
+        positions: "pixels, first centre 0", first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
+        read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::Relion30).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::Warp, id: "warp", name: "Warp and M STAR", extensions: &[],
+        positions: "pixels of the export, first centre 0", first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
+        read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::Warp).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::PytomStar, id: "pytom-star", name: "PyTom STAR", extensions: &[],
+        positions: VOXELS, first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
+        read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::PytomStar).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::PytomXml, id: "pytom", name: "PyTom XML", extensions: &[],
+        positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("crst"),
+        read: Some(pytom_xml::read), write: Some(|out| Ok(pytom_xml::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Stopgap, id: "stopgap", name: "STOPGAP motivelist", extensions: &[],
+        positions: "voxels, first centre 1", first_voxel: 1.0, angles: ZXZ, holds: Holds::of("crst"),
+        read: Some(stopgap::read), write: Some(|out| Ok(stopgap::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Dynamo, id: "dynamo", name: "Dynamo table", extensions: &["tbl"],
+        positions: VOXELS, first_voxel: 0.0, angles: "[ZXZ(tdrot, tilt, narot)]⁻¹", holds: Holds::of("crstv"),
+        read: Some(dynamo::read), write: Some(|out| Ok(dynamo::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Av3, id: "av3", name: "AV3 and TOM motif list", extensions: &["em"],
+        positions: "voxels, first centre 1", first_voxel: 1.0, angles: ZXZ, holds: Holds::of("crst"),
+        read: Some(av3::read), write: Some(av3::write) },
+    FormatEntry { format: ParticleFormat::Eman2, id: "eman2", name: "EMAN2 info", extensions: &[],
+        positions: "unbinned pixels from the middle, n//2", first_voxel: 0.0, angles: NONE, holds: Holds::of("csv"),
+        read: Some(eman::read), write: Some(|out| eman::write(out).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::Imod, id: "imod", name: "IMOD model", extensions: &["mod"],
+        positions: "voxels, first centre 0.5 in x and y, 0 in z", first_voxel: 0.0, angles: NONE, holds: Holds::of("cv"),
+        read: Some(imod::read), write: Some(|out| Ok(imod::write(out))) },
+    FormatEntry { format: ParticleFormat::Copick, id: "copick", name: "copick picks", extensions: &["json"],
+        positions: "Å, first centre 0", first_voxel: 0.0, angles: "matrix", holds: Holds::of("rstv"),
+        read: Some(copick::read), write: Some(|out| copick::write(out).map(Into::into)) },
+    FormatEntry { format: ParticleFormat::Portal, id: "portal", name: "CryoET Data Portal points", extensions: &["ndjson"],
+        positions: VOXELS, first_voxel: 0.0, angles: "matrix", holds: Holds::of("r"),
+        read: Some(portal::read), write: Some(|out| Ok(portal::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Coords, id: "coords", name: "points, crYOLO and DeepETPicker", extensions: &["coords", "pts"],
+        positions: VOXELS, first_voxel: 0.0, angles: NONE, holds: Holds::of("c"),
+        read: Some(coords::read), write: Some(|out| Ok(coords::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Cbox, id: "cbox", name: "crYOLO CBOX", extensions: &["cbox"],
+        positions: "voxels, corner of a box", first_voxel: 0.0, angles: NONE, holds: Holds::of("s"),
+        read: Some(cbox::read), write: None },
+    FormatEntry { format: ParticleFormat::Cmm, id: "cmm", name: "ChimeraX markers", extensions: &["cmm"],
+        positions: "Å, first centre 0", first_voxel: 0.0, angles: NONE, holds: Holds::of("c"),
+        read: Some(cmm::read), write: Some(|out| Ok(cmm::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Bild, id: "bild", name: "ChimeraX BILD", extensions: &["bild", "bld"],
+        positions: "Å, first centre 0", first_voxel: 0.0, angles: "arrow along z", holds: Holds::of("cr"),
+        read: None, write: Some(|out| Ok(bild::write(out).into())) },
+    FormatEntry { format: ParticleFormat::ShrecText, id: "shrec", name: "SHREC text", extensions: &[],
+        positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("cr"),
+        read: Some(|input| text::read_shrec(input, ShrecColumns::Xyz)),
+        write: Some(|out| Ok(text::write_shrec(out, ShrecColumns::Xyz).into())) },
+    FormatEntry { format: ParticleFormat::ShrecTextZyx, id: "shrec-zyx", name: "SHREC text, z first", extensions: &[],
+        positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("cr"),
+        read: Some(|input| text::read_shrec(input, ShrecColumns::Zyx)),
+        write: Some(|out| Ok(text::write_shrec(out, ShrecColumns::Zyx).into())) },
+    FormatEntry { format: ParticleFormat::Text, id: "text", name: "text `label z y x`", extensions: &["txt"],
+        positions: VOXELS, first_voxel: 0.0, angles: NONE, holds: Holds::of("cn"),
+        read: Some(text::read_labels), write: Some(|out| Ok(text::write_labels(out).into())) },
 ];
 
-/// Reads a particle list: positions in voxels, voxel 0's centre at 0.0.
+/// The table of formats: what is read and written, and each one's conventions.
+pub fn particle_formats() -> &'static [FormatEntry] {
+    FORMATS
+}
+
+/// Reads a particle list of any format; what was assumed is logged.
 ///
 /// # Errors
-/// [`IoError`] with the line where the list is wrong: a coordinate that is no finite number, class 0 or above 255,
-/// a class name that the options do not know, an unfinished XML document.
+/// As [`read_particle_file`].
 pub fn read_particles(path: &Path, options: &ReadOptions) -> Result<ParticleList> {
+    let file = read_particle_file(path, options)?;
+    for note in &file.notes {
+        tracing::warn!("{}: {note}", path.display());
+    }
+    Ok(file.particles)
+}
+
+/// Reads a particle list of any format: positions in voxels, voxel 0's centre at 0.0.
+///
+/// # Errors
+/// [`IoError`] with the line where the list is wrong: a coordinate that is no finite number, a class that is no label,
+/// a class name that the options do not know, an unfinished document; also where the format counts in Å or from
+/// the middle of the tomogram and neither file nor options say how large voxels and tomogram are.
+pub fn read_particle_file(path: &Path, options: &ReadOptions) -> Result<ParticleFile> {
     let bytes = std::fs::read(path).map_err(IoError::file("read", path))?;
     if bytes.is_empty() {
         let what = "the file is empty. Was the program that made it stopped? Make it again";
         return Err(IoError::malformed(path, "line 1", what));
     }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let what = "this is no text in UTF-8, so no particle list that is read here. Is it a volume, or was it saved in another encoding?";
-        IoError::malformed(path, format!("byte {}", error.valid_up_to()), what)
-    })?;
+    let input = Input::new(path, &bytes, options);
     let format = match options.format {
         Some(format) => format,
-        None => guess(path, text)?,
+        None => guess(&input)?,
     };
-    let input = Input {
-        path,
-        text,
-        classes: &options.classes,
+    let read = format
+        .entry()
+        .read
+        .ok_or_else(|| IoError::unsupported(path, format!("{format} is written here, and not read")))?;
+    let mut draft = read(&input)?;
+    let format = match options.format {
+        Some(asked) if !is_star(asked) => asked,
+        _ => draft.format.unwrap_or(format),
     };
-    let mut list = (table_entry(format).read)(&input)?;
-    if options.swap_xz {
-        list.swap_x_and_z();
+    if let Some(size) = options.voxel_size {
+        if let Some(own) = draft.list.voxel_size.filter(|own| !own.agrees_with(size, 1e-4)) {
+            draft.note(format!("the file says {own} a voxel: {size} taken, as asked for"));
+        }
+        draft.list.voxel_size = Some(size);
     }
-    Ok(list)
+    if let Some(first) = options.first_voxel {
+        let shift = format.entry().first_voxel - f64::from(first);
+        for particle in &mut draft.list.particles {
+            particle.position = particle.position.map(|value| value + shift);
+        }
+        draft.note(format!("the first voxel was taken to be {first}, as asked for"));
+    }
+    if options.origin == Some(Origin::Centre) && !format.entry().positions.contains("middle") {
+        from_centre(path, &mut draft.list, options)?;
+    }
+    if options.swap_xz {
+        draft.list.swap_x_and_z();
+    }
+    if draft.list.voxel_size.is_some_and(|size| size.angstrom() == 1.0)
+        && !options.is_preview
+        && options.voxel_size.is_none()
+    {
+        draft.note(
+            "the list says 1 Å a voxel, as many programs do when they do not know: check the voxel size",
+        );
+    }
+    Ok(ParticleFile {
+        classes: draft.classes(),
+        particles: draft.list,
+        tomograms: options.tomograms.clone(),
+        source: path.to_owned(),
+        format,
+        notes: draft.notes,
+    })
 }
 
-/// Writes a particle list in the format of the path's extension: `.xml` (DeepFinder), `.csv` or `.tsv`.
-///
-/// Everything a [`deepfinder_core::Particle`] holds is kept: positions and scores to the last digit, orientations
-/// as ZXZ angles to a millionth of a degree.
+/// Moves positions that count from the middle of the tomogram.
+fn from_centre(path: &Path, list: &mut ParticleList, options: &ReadOptions) -> Result<()> {
+    let size = list.voxel_size;
+    for particle in &mut list.particles {
+        let frame = options.tomograms.get(particle.tomogram.as_deref()).ok_or_else(|| {
+            let what = "positions are to count from the middle of the tomogram, whose size is not known: give the tomogram (--tomograms)";
+            IoError::unsupported(path, what)
+        })?;
+        let [z, y, x] = frame.shape_in(size);
+        for (coordinate, n) in particle.position.iter_mut().zip([x, y, z]) {
+            *coordinate += n / 2.0;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a particle list in the format of the path's extension.
 ///
 /// # Errors
-/// [`IoError`] where the extension is no format that is written, or where writing fails; an existing file is then
-/// as it was.
+/// As [`write_particle_file`].
 pub fn write_particles(path: &Path, particles: &ParticleList) -> Result<()> {
+    write_particle_file(path, particles, &WriteOptions::default()).map(drop)
+}
+
+/// Writes a particle list; gives what the format cannot hold and what was assumed, in sentences for the user.
+///
+/// Positions and scores are kept to the last digit the format has, orientations to a millionth of a degree.
+///
+/// # Errors
+/// [`IoError`] where neither options nor extension name a format that is written, where the format needs something
+/// that is not known (a voxel size, a tomogram's size or name), or where writing fails; an existing file is then as
+/// it was.
+pub fn write_particle_file(
+    path: &Path,
+    particles: &ParticleList,
+    options: &WriteOptions,
+) -> Result<Vec<String>> {
+    let (bytes, notes) = encode_particles(path, particles, options)?;
+    write_file_atomically(path, &bytes)?;
+    Ok(notes)
+}
+
+/// As [`write_particle_file`], into memory: the bytes, and the notes.
+///
+/// # Errors
+/// As [`write_particle_file`], but for writing.
+pub fn encode_particles(
+    path: &Path,
+    particles: &ParticleList,
+    options: &WriteOptions,
+) -> Result<(Vec<u8>, Vec<String>)> {
     let extension = extension(path).unwrap_or_default();
-    let format = FORMATS
-        .iter()
-        .find(|format| format.extensions.contains(&extension.as_str()));
-    let Some(write) = format.and_then(|format| format.write) else {
-        let what = "particle lists are written as .xml, .csv or .tsv: give the file one of these extensions";
+    let by_extension = || {
+        FORMATS
+            .iter()
+            .find(|entry| entry.is_written() && entry.extensions.contains(&extension.as_str()))
+    };
+    let entry = match options.format {
+        Some(format) => Some(format.entry()),
+        None => by_extension(),
+    };
+    let Some((entry, write)) = entry.and_then(|entry| Some((entry, entry.write?))) else {
+        let known: Vec<String> = FORMATS
+            .iter()
+            .filter(|entry| entry.is_written())
+            .filter_map(|entry| Some(format!(".{}", entry.extensions.first()?)))
+            .collect();
+        let what = format!(
+            "particle lists are written as {}: give the file one of these extensions, or name the format",
+            known.join(", ")
+        );
         return Err(IoError::Unwritable {
             path: path.to_owned(),
-            what: what.to_owned(),
+            what,
         });
     };
-    write_file_atomically(path, write(particles, &extension).as_bytes())
+    let mut output = Output {
+        path,
+        list: particles,
+        classes: &options.classes,
+        tomograms: &options.tomograms,
+        extension: &extension,
+        notes: losses(particles, entry),
+    };
+    let bytes = write(&mut output)?;
+    Ok((bytes, output.notes))
+}
+
+/// What the list has and the format has no place for.
+fn losses(list: &ParticleList, entry: &FormatEntry) -> Vec<String> {
+    let count =
+        |has: fn(&deepfinder_core::Particle) -> bool| list.iter().filter(|particle| has(particle)).count();
+    let holds = entry.holds;
+    let labels = list.count_by_label().len();
+    let mut lost = Vec::new();
+    let mut check = |is_held: bool, what: &str, count: usize| {
+        if !is_held && count > 0 {
+            lost.push(format!(
+                "{what} of {count} particles, for which {} has no place",
+                entry.name
+            ));
+        }
+    };
+    check(holds.class, "classes", if labels > 1 { list.len() } else { 0 });
+    check(
+        holds.rotation,
+        "orientations",
+        count(|particle| particle.rotation.is_some()),
+    );
+    check(holds.score, "scores", count(|particle| particle.score.is_some()));
+    check(
+        holds.size,
+        "cluster sizes",
+        count(|particle| particle.size_voxels.is_some()),
+    );
+    check(
+        holds.tomogram,
+        "tomogram names",
+        count(|particle| particle.tomogram.is_some()),
+    );
+    let mut notes: Vec<String> = lost.into_iter().map(|what| format!("not kept: {what}")).collect();
+    if let (false, Some(size)) = (
+        holds.voxel_size || entry.positions.starts_with('Å'),
+        list.voxel_size,
+    ) {
+        notes.push(format!(
+            "not kept: the voxel size of {size}, for which {} has no place",
+            entry.name
+        ));
+    }
+    notes
+}
+
+/// What a format's writer gets.
+pub(super) struct Output<'a> {
+    pub(super) path: &'a Path,
+    pub(super) list: &'a ParticleList,
+    pub(super) classes: &'a ClassTable,
+    pub(super) tomograms: &'a TomogramTable,
+    /// Lower case.
+    pub(super) extension: &'a str,
+    notes: Vec<String>,
+}
+
+impl Output<'_> {
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    pub(super) fn cannot(&self, what: impl Into<String>) -> IoError {
+        IoError::Unwritable {
+            path: self.path.to_owned(),
+            what: what.into(),
+        }
+    }
+
+    /// What to call a class; `class7` where it has no name.
+    pub(super) fn class_name(&self, label: Label) -> String {
+        self.classes
+            .by_label(label)
+            .map_or_else(|| format!("class{label}"), |class| class.name.clone())
+    }
+
+    /// The edge of a voxel in Å, for formats that count in Å.
+    pub(super) fn angstrom_or_voxels(&mut self) -> f64 {
+        if let Some(size) = self.list.voxel_size {
+            f64::from(size.angstrom())
+        } else {
+            self.note("the voxel size is not known: positions are written in voxels where the format has Å");
+            1.0
+        }
+    }
+
+    /// Numbers for tomograms, for formats that do not name them: their own where they are numbers, else counted.
+    pub(super) fn tomogram_numbers(&mut self) -> Vec<u64> {
+        let names: Vec<Option<&str>> = self
+            .list
+            .iter()
+            .map(|particle| particle.tomogram.as_deref())
+            .collect();
+        let own = |name: &str| name.parse::<u64>().ok();
+        if names
+            .iter()
+            .all(|name| name.is_none_or(|name| own(name).is_some()))
+        {
+            return names.iter().map(|name| name.and_then(own).unwrap_or(1)).collect();
+        }
+        let mut numbers: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut order = Vec::new();
+        for name in names.iter().flatten() {
+            let next = numbers.len() as u64 + 1;
+            numbers.entry(name).or_insert_with(|| {
+                order.push(format!("{name} = {next}"));
+                next
+            });
+        }
+        let result = names
+            .iter()
+            .map(|name| name.map_or(0, |name| numbers.get(name).copied().unwrap_or(0)))
+            .collect();
+        self.note(format!("tomograms are numbered here: {}", order.join(", ")));
+        result
+    }
+}
+
+/// Whether a file is a particle list, and no volume: told by its content, and where that says nothing by its extension.
+pub fn is_particle_list(path: &Path) -> bool {
+    const HEAD_BYTES: u64 = 1024;
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    if read.is_err() {
+        return false;
+    }
+    if head.starts_with(b"IMOD") || av3::is_list(&head) {
+        return true;
+    }
+    // Lists are text, and volumes have a zero byte in their headers.
+    if VolumeFormat::of_content(&head).is_some() || head.contains(&0) {
+        return false;
+    }
+    ParticleFormat::guess(path).is_some()
+}
+
+impl ParticleFormat {
+    /// The format that a user calls that (`--from`, `--to`).
+    pub fn by_id(id: &str) -> Option<Self> {
+        Some(FORMATS.iter().find(|entry| entry.id == id)?.format)
+    }
+
+    /// Its line of the table.
+    pub fn entry(self) -> &'static FormatEntry {
+        let found = FORMATS.iter().find(|entry| entry.format == self);
+        found.unwrap_or(&FORMATS[0])
+    }
+
+    /// The format of a particle list, by its content, and where that says nothing by its extension.
+    pub fn guess(path: &Path) -> Option<Self> {
+        let bytes = std::fs::read(path).ok()?;
+        guess(&Input::new(path, &bytes, &ReadOptions::default())).ok()
+    }
 }
 
 impl std::fmt::Display for ParticleFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(table_entry(*self).name)
+        f.pad(self.entry().name)
     }
 }
 
-fn table_entry(format: ParticleFormat) -> &'static Entry {
-    let found = FORMATS.iter().find(|entry| entry.format == format);
-    found.unwrap_or(&FORMATS[0])
+const fn is_star(format: ParticleFormat) -> bool {
+    matches!(
+        format,
+        ParticleFormat::Relion5
+            | ParticleFormat::Relion4
+            | ParticleFormat::Relion31
+            | ParticleFormat::Relion30
+            | ParticleFormat::Warp
+            | ParticleFormat::PytomStar
+    )
 }
 
-fn guess(path: &Path, content: &str) -> Result<ParticleFormat> {
-    if content.trim_start().starts_with('<') {
-        return Ok(ParticleFormat::DeepFinderXml);
+fn guess(input: &Input<'_>) -> Result<ParticleFormat> {
+    let bytes = input.bytes;
+    if bytes.starts_with(b"IMOD") {
+        return Ok(ParticleFormat::Imod);
     }
-    let extension = extension(path).unwrap_or_default();
-    if let Some(format) = FORMATS
-        .iter()
-        .find(|format| format.extensions.contains(&extension.as_str()))
-    {
-        return Ok(format.format);
+    if av3::is_list(bytes) {
+        return Ok(ParticleFormat::Av3);
     }
+    let content = input.text()?;
+    let start = content.trim_start();
+    if start.starts_with('<') {
+        return Ok(guess_xml(content));
+    }
+    if start.starts_with(['{', '[']) {
+        return Ok(guess_json(content));
+    }
+    if let Some(format) = guess_star(content) {
+        return Ok(format);
+    }
+    let extension = extension(input.path).unwrap_or_default();
     if csv::has_header(content) {
         return Ok(ParticleFormat::Csv);
     }
-    text::guess(content).ok_or_else(|| {
-        let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
-        IoError::UnknownFormat {
-            path: path.to_owned(),
-            kind: "particle list",
-            hint: format!("its first lines fit none of {}", names.join(", ")),
+    if dynamo::is_table(content) {
+        return Ok(ParticleFormat::Dynamo);
+    }
+    let by_text = text::guess(content);
+    let by_extension = FORMATS
+        .iter()
+        .find(|entry| entry.extensions.contains(&extension.as_str()));
+    match (by_extension.map(|entry| entry.format), by_text) {
+        // Points without a header, as the portal's `x,y,z`.
+        (Some(ParticleFormat::Csv), Some(ParticleFormat::Coords)) => Ok(ParticleFormat::Coords),
+        (Some(ParticleFormat::Text) | None, Some(format)) => Ok(format),
+        (Some(format), _) if format != ParticleFormat::Text => Ok(format),
+        _ => {
+            let names: Vec<&str> = FORMATS.iter().map(|entry| entry.name).collect();
+            Err(IoError::UnknownFormat {
+                path: input.path.to_owned(),
+                kind: "particle list",
+                hint: format!("its first lines fit none of {}", names.join(", ")),
+            })
         }
+    }
+}
+
+fn guess_xml(content: &str) -> ParticleFormat {
+    let elements = content.split('<').filter_map(|part| {
+        let name: String = part
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
+        (!name.is_empty()).then_some(name)
+    });
+    for name in elements.take(8) {
+        match name.as_str() {
+            "ParticleList" => return ParticleFormat::PytomXml,
+            "marker_set" | "marker_sets" => return ParticleFormat::Cmm,
+            "objlist" => break,
+            _ => {}
+        }
+    }
+    ParticleFormat::DeepFinderXml
+}
+
+fn guess_json(content: &str) -> ParticleFormat {
+    let head: String = content.chars().take(4096).collect();
+    if content.contains("\"boxes_3d\"") || content.contains("\"apix_unbin\"") {
+        ParticleFormat::Eman2
+    } else if head.contains("\"pickable_object_name\"") {
+        ParticleFormat::Copick
+    } else if head.contains("\"location\"") {
+        ParticleFormat::Portal
+    } else {
+        ParticleFormat::Copick
+    }
+}
+
+fn guess_star(content: &str) -> Option<ParticleFormat> {
+    content.lines().find(|line| line.starts_with("data_"))?;
+    let has = |label: &str| content.lines().any(|line| line.trim_start().starts_with(label));
+    Some(if has("_motl_idx") || has("_orig_x") {
+        ParticleFormat::Stopgap
+    } else if has("_CoordinateX") {
+        ParticleFormat::Cbox
+    } else {
+        ParticleFormat::Relion5
     })
 }
 
@@ -169,26 +673,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_every_format() {
-        for entry in &FORMATS {
-            assert_eq!(table_entry(entry.format).name, entry.name);
+    fn every_format_has_one_line_of_its_own() {
+        for entry in FORMATS {
+            assert_eq!(entry.format.entry().id, entry.id);
+            assert_eq!(ParticleFormat::by_id(entry.id), Some(entry.format));
+            assert!(entry.is_read() || entry.is_written());
         }
     }
 
     #[test]
     fn content_comes_before_extension() {
+        let options = ReadOptions::default();
         let check = |name: &str, content: &str, expected| {
-            assert_eq!(guess(Path::new(name), content).ok(), expected, "{content}");
+            let found = guess(&Input::new(Path::new(name), content.as_bytes(), &options));
+            assert_eq!(found.ok(), expected, "{content}");
         };
         check("a.txt", " <objlist/>", Some(ParticleFormat::DeepFinderXml));
-        check("a.csv", "1 2 3", Some(ParticleFormat::Csv));
+        check(
+            "a.xml",
+            "<!-- PyTom -->\n<ParticleList>",
+            Some(ParticleFormat::PytomXml),
+        );
+        check("a.xml", "<marker_set name=\"a\">", Some(ParticleFormat::Cmm));
+        check("a.csv", "1 2 3", Some(ParticleFormat::Coords));
+        check("a.csv", "1,2,3\n", Some(ParticleFormat::Coords));
+        check("a.csv", "a,b,c\n", Some(ParticleFormat::Csv));
         check("a.txt", "class,x,y,z\n", Some(ParticleFormat::Csv));
+        check("a.csv", "IDs,X [A],Y [A],Z [A]\n", Some(ParticleFormat::Csv));
         check(
             "a.txt",
             "# made by hand\n1bxn 1 2 3\n",
             Some(ParticleFormat::ShrecText),
         );
-        check("a.coords", "1 2 3 4\n", Some(ParticleFormat::Text));
-        check("a.txt", "hello\n", None);
+        check("a.coords", "1 2 3 4\n", Some(ParticleFormat::Coords));
+        check("a.txt", "1 2 3 4\n", Some(ParticleFormat::Text));
+        check(
+            "a.txt",
+            "data_\nloop_\n_motl_idx\n",
+            Some(ParticleFormat::Stopgap),
+        );
+        check(
+            "a.txt",
+            "data_\nloop_\n_rlnCoordinateX\n",
+            Some(ParticleFormat::Relion5),
+        );
+        check("a.json", "{\"boxes_3d\": []}", Some(ParticleFormat::Eman2));
+        check("a", "{\"pickable_object_name\": 1}", Some(ParticleFormat::Copick));
+        check(
+            "a",
+            "{\"type\": \"point\", \"location\": {}}",
+            Some(ParticleFormat::Portal),
+        );
+        check("a.dat", "hello\n", None);
     }
 }

@@ -1,33 +1,41 @@
-//! Particle lists: one module a format, joined by the table in [`format`].
+//! Particle lists: one module a format, each with its conventions at the top, joined by the table in [`format`].
 
+mod av3;
+mod bild;
+mod cbox;
+mod cmm;
+mod coords;
+mod copick;
 mod csv;
 mod deepfinder_xml;
+mod dynamo;
+mod eman;
 mod fields;
 mod format;
+mod imod;
+mod json;
+mod list;
+mod options;
+mod portal;
+mod pytom_xml;
+mod relion;
+mod relion_write;
+mod star;
+mod stopgap;
 mod text;
+mod tomograms;
+mod xml;
 
-use std::path::Path;
+pub use copick::{CopickObject, CopickProject, CopickRun};
+pub use format::{
+    FormatEntry, Holds, ParticleFormat, encode_particles, is_particle_list, particle_formats,
+    read_particle_file, read_particles, write_particle_file, write_particles,
+};
+pub use list::ParticleFile;
+pub use options::{Euler, Origin, ReadOptions, WriteOptions};
+pub use tomograms::{TomogramFrame, TomogramTable};
 
-use deepfinder_core::{ClassTable, ParticleList};
+use list::Draft;
 
-pub use format::{ParticleFormat, read_particles, write_particles};
-
-/// How to read a particle list.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ReadOptions {
-    /// The format; `None` (default) tells it from the content, then from the extension.
-    pub format: Option<ParticleFormat>,
-    /// Exchanges x and z after reading: for lists of DeepFinder from before 2020, where x is the slowest axis.
-    pub swap_xz: bool,
-    /// Classes by which names in the list, such as PDB ids, become labels. Lists with numbers need none.
-    pub classes: ClassTable,
-}
-
-/// What a format's reader gets.
-struct Input<'a> {
-    path: &'a Path,
-    text: &'a str,
-    classes: &'a ClassTable,
-}
-
-type Parsed = crate::Result<ParticleList>;
+/// What a format's reader gives.
+type Parsed = crate::Result<Draft>;

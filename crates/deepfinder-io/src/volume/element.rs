@@ -61,6 +61,9 @@ pub(crate) mod private {
 
         fn to_f32(self) -> f32;
 
+        /// The nearest value of this type.
+        fn from_f32(value: f32) -> Self;
+
         fn put_little_endian(self, bytes: &mut Vec<u8>);
 
         /// The bytes of many voxels.
@@ -91,6 +94,10 @@ macro_rules! voxel {
 
             fn to_f32(self) -> f32 {
                 f32::from(self)
+            }
+
+            fn from_f32(value: f32) -> Self {
+                value as $ty
             }
 
             fn put_little_endian(self, bytes: &mut Vec<u8>) {
@@ -125,6 +132,10 @@ impl private::Voxel for u8 {
 
     fn to_f32(self) -> f32 {
         f32::from(self)
+    }
+
+    fn from_f32(value: f32) -> Self {
+        value as Self
     }
 
     fn put_little_endian(self, bytes: &mut Vec<u8>) {

@@ -1,10 +1,15 @@
 //! Volumes: one module a format, joined by the table in [`format`].
 
 mod element;
+mod em;
 mod format;
 mod hdf5;
 mod mrc;
+mod npy;
+mod raw;
 mod tiff;
+mod tiff_write;
+mod zarr;
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +17,12 @@ use deepfinder_core::{LabelMap, Region, Volume, VolumeReader, VoxelSize};
 use ndarray::{Array3, s};
 
 pub use element::{ElementType, Voxel};
-pub use format::{VolumeFormat, open_volume, write_volume};
+pub use format::{
+    VolumeFormat, VolumeFormatEntry, is_volume_folder, open_volume, volume_formats, write_volume,
+};
 pub use hdf5::{open_hdf5_dataset, write_hdf5, write_hdf5_datasets};
 pub use mrc::{MrcWriter, write_mrc};
+pub use zarr::{OmeZarr, write_ome_zarr};
 
 use crate::{IoError, Result};
 use element::{Decoded, NoLabel};

@@ -7,12 +7,14 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod hdf5;
+mod lists;
 mod mrc_read;
 mod mrc_write;
 mod particles;
 mod robustness;
 mod shared;
 mod tiff;
+mod volumes;
 
 use std::path::Path;
 

@@ -225,11 +225,10 @@ fn mistakes_are_named_with_their_line() {
     );
     check(
         "p.xml",
-        "<ParticleList></ParticleList>",
-        &["ParticleList", "another program"],
+        "<Particles></Particles>",
+        &["Particles", "another program"],
     );
-    check("p.csv", "1,2,3\n", &["line 1", "class_label"]);
-    check("p.csv", "x,y,z\n1,2,3\n", &["class_label"]);
+    check("p.csv", "1,2,z\n", &["line 1", "called x"]);
     check("p.csv", "class,x,y,z\n1,1,2,3\n1,1,2\n", &["line 3", "no z"]);
     check("p.csv", "class,x,y,z\n1,1,2,abc\n", &["line 2", "`abc`"]);
     check("p.csv", "class,x,y,z,score\n1,1,2,3,nan\n", &["line 2", "score"]);
@@ -268,5 +267,5 @@ fn lists_are_written_as_people_expect() {
     let message = write_particles(&folder.path().join("p.doc"), &list)
         .unwrap_err()
         .to_string();
-    assert!(message.contains(".xml, .csv or .tsv"), "{message}");
+    assert!(message.contains(".xml, .csv, .star"), "{message}");
 }

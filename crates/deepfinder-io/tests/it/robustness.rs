@@ -2,12 +2,14 @@
 //! only a header claims.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use deepfinder_core::{Class, ClassTable, Particle, ParticleList, Region, Rotation, Volume, VolumeReader};
+use deepfinder_core::{
+    Class, ClassTable, Particle, ParticleList, Region, Rotation, Volume, VolumeReader, VoxelSize,
+};
 use deepfinder_io::{
-    ParticleFormat, ReadOptions, open_volume, read_label_map, read_particles, read_volume, write_particles,
-    write_volume,
+    ParticleFormat, ReadOptions, TomogramFrame, TomogramTable, WriteOptions, open_volume, particle_formats,
+    read_label_map, read_particle_file, read_volume, write_particle_file, write_volume,
 };
 use ndarray::Array3;
 use proptest::prelude::*;
@@ -109,6 +111,12 @@ fn volumes() -> Vec<(&'static str, Vec<u8>)> {
         tiff::encoder::DeflateLevel::Fast,
     ));
 
+    let written = |name: &str| {
+        let path = folder.path().join(name);
+        write_volume(&path, &Volume::new(voxels.mapv(f32::from))).unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let (em, npy) = (written("v.em"), written("v.npy"));
     let mrc = i16_file(|h| h.nsymbt = 33);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&mrc).unwrap();
@@ -125,6 +133,8 @@ fn volumes() -> Vec<(&'static str, Vec<u8>)> {
         ("tif", plain),
         ("tif", lzw),
         ("tif", deflated),
+        ("em", em),
+        ("npy", npy),
     ]
 }
 
@@ -140,42 +150,55 @@ fn use_volume(path: &Path) {
         }
         let _ = VolumeReader::<u8>::read_window(&file, region);
     }
+    // Zarr may hold any number of voxels in no chunk at all.
+    if shape.iter().product::<usize>() > 10_000_000 {
+        return;
+    }
     if let Ok(volume) = read_volume(path) {
         assert_eq!(volume.shape(), shape);
     }
     let _ = read_label_map(path);
 }
 
+/// A small list in every format.
 fn lists() -> Vec<(&'static str, ParticleFormat, Vec<u8>)> {
     let folder = tempfile::tempdir().unwrap();
-    let mut list = ParticleList::from(vec![
-        Particle::new([1.0, 2.5, 3.0], 1).with_rotation(Rotation::from_zxz_degrees(10.0, 20.0, 30.0)),
-        Particle::new([4.0, 5.0, 6.0], 2),
-    ]);
-    list.particles[1].score = Some(0.5);
-    list.particles[1].tomogram = Some("tomo & 7".into());
+    let mut particle =
+        Particle::new([1.0, 2.5, 3.0], 1).with_rotation(Rotation::from_zxz_degrees(10.0, 20.0, 30.0));
+    particle.score = Some(0.5);
+    particle.tomogram = Some("tomo & 7".into());
+    let mut other = Particle::new([4.0, 5.0, 6.0], 1);
+    other.tomogram = Some("tomo & 7".into());
+    let mut list = ParticleList::from(vec![particle, other]);
+    list.voxel_size = VoxelSize::new(10.0).ok();
     let mut lists = Vec::new();
-    for (extension, format) in [
-        ("xml", ParticleFormat::DeepFinderXml),
-        ("csv", ParticleFormat::Csv),
-        ("tsv", ParticleFormat::Csv),
-    ] {
-        let path = folder.path().join(format!("p.{extension}"));
-        write_particles(&path, &list).unwrap();
-        lists.push((extension, format, std::fs::read(&path).unwrap()));
+    let written = particle_formats()
+        .iter()
+        .filter(|entry| entry.is_written() && entry.is_read());
+    for entry in written {
+        let options = WriteOptions {
+            format: Some(entry.format),
+            tomograms: frame(),
+            ..WriteOptions::default()
+        };
+        let path = folder.path().join("list");
+        write_particle_file(&path, &list, &options).unwrap();
+        let extension = entry.extensions.first().copied().unwrap_or("txt");
+        lists.push((extension, entry.format, std::fs::read(&path).unwrap()));
     }
-    lists.push((
-        "txt",
-        ParticleFormat::ShrecText,
-        b"1bxn 1 2 3 10 20 30\n1bxn 4 5 6 0 0 0\n".to_vec(),
-    ));
-    lists.push((
-        "txt",
-        ParticleFormat::ShrecTextZyx,
-        b"1bxn 1 2 3 10 20 30\n1bxn 4 5 6 0 0 0\n".to_vec(),
-    ));
+    let cbox =
+        b"data_cryolo\n\nloop_\n_CoordinateX #1\n_CoordinateY #2\n_CoordinateZ #3\n_Width #4\n1 2 3 4\n";
+    lists.push(("cbox", ParticleFormat::Cbox, cbox.to_vec()));
     lists.push(("txt", ParticleFormat::Text, b"1 1 2 3 600\n2 4 5 6\n".to_vec()));
     lists
+}
+
+fn frame() -> TomogramTable {
+    TomogramTable::from(TomogramFrame {
+        shape: [100, 200, 300],
+        voxel_size: VoxelSize::new(10.0).ok(),
+        ..TomogramFrame::default()
+    })
 }
 
 fn use_list(path: &Path, format: Option<ParticleFormat>) {
@@ -188,8 +211,12 @@ fn use_list(path: &Path, format: Option<ParticleFormat>) {
         format,
         swap_xz: true,
         classes: ClassTable::new(vec![class]).unwrap(),
+        tomograms: frame(),
+        is_preview: format.is_none(),
+        ..ReadOptions::default()
     };
-    if let Ok(list) = read_particles(path, &options) {
+    if let Ok(file) = read_particle_file(path, &options) {
+        let list = file.particles;
         assert!(list.iter().all(|particle| particle.label > 0));
         assert!(
             list.iter()
@@ -215,6 +242,26 @@ proptest! {
         check_memory();
     }
 
+    /// The metadata and chunks of Zarr, one file of it damaged at a time.
+    #[test]
+    fn damaged_zarr_is_read_or_refused(damages in proptest::collection::vec(damage(), 1..3), which in any::<Index>()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v.zarr");
+        let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/zarr"));
+        for name in ["v2/blosc-lz4-f4", "v2/blosc-zstd-bits-f4", "v2/zstd-f4", "v3/blosc-float32", "v3/pyramid.zarr"] {
+            let _ = std::fs::remove_dir_all(&path);
+            let files = copy_folder(&fixture.join(name), &path);
+            let file = &files[which.index(files.len())];
+            let valid = std::fs::read(file).unwrap();
+            let damaged = damages.iter().fold(valid, |bytes, damage| {
+                if bytes.is_empty() { bytes } else { damage.apply(&bytes) }
+            });
+            std::fs::write(file, damaged).unwrap();
+            use_volume(&path);
+        }
+        check_memory();
+    }
+
     #[test]
     fn damaged_lists_are_read_or_refused(damages in proptest::collection::vec(damage(), 1..3)) {
         let folder = tempfile::tempdir().unwrap();
@@ -234,16 +281,29 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.txt");
         std::fs::write(&path, text).unwrap();
-        for format in [
-            None,
-            Some(ParticleFormat::DeepFinderXml),
-            Some(ParticleFormat::Csv),
-            Some(ParticleFormat::ShrecText),
-            Some(ParticleFormat::Text),
-        ] {
-            use_list(&path, format);
+        use_list(&path, None);
+        for entry in particle_formats().iter().filter(|entry| entry.is_read()) {
+            use_list(&path, Some(entry.format));
         }
     }
+}
+
+/// Copies a folder and gives the files of the copy.
+fn copy_folder(from: &Path, to: &Path) -> Vec<PathBuf> {
+    std::fs::create_dir_all(to).unwrap();
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            files.extend(copy_folder(&entry.path(), &target));
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+            files.push(target);
+        }
+    }
+    files.sort();
+    files
 }
 
 #[test]

@@ -13,7 +13,7 @@ use deepfinder_io::{
 };
 use ndarray::Array3;
 
-fn shared() -> Option<PathBuf> {
+pub(crate) fn shared() -> Option<PathBuf> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
     if !folder.is_dir() {
         eprintln!("skipped: ../shared not here");
@@ -330,24 +330,4 @@ fn truth_of_the_phantom() {
     assert_eq!((truth[0].label, truth[0].position), (1, [67.5, 86.5, 27.5]));
     assert_eq!(truth[0].rotation.unwrap().matrix()[0][1], -0.831_429);
     assert!(truth.iter().all(|particle| particle.rotation.is_some()));
-}
-
-/// Lists that are not read yet are refused, not misread.
-#[test]
-fn lists_of_other_programs_are_refused() {
-    let Some(shared) = shared() else { return };
-    for name in [
-        "pytom_xml/pickpos_format.xml",
-        "relion/relion_4.0.star",
-        "dynamo/t_double.tbl",
-        "cdp_annotations/points_with_header.csv",
-        "cdp_annotations/tardis.csv",
-        "av3_em/au_1.em",
-        "imod_mod/point_sizes_example.mod",
-    ] {
-        let path = shared.join("formats").join(name);
-        assert!(path.exists());
-        assert!(read_particles(&path, &ReadOptions::default()).is_err(), "{name}");
-    }
-    assert!(open_volume(&shared.join("formats/av3_em/au_1.em")).is_err());
 }

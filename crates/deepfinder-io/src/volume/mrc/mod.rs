@@ -6,3 +6,4 @@ mod write;
 
 pub(super) use read::open;
 pub use write::{MrcWriter, write_mrc};
+pub(super) use write::{Packing, write_packed};

@@ -1,4 +1,4 @@
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::header::HEADER_BYTES;
 use crate::atomic::PartialFile;
 use crate::volume::{ElementType, Voxel};
-use crate::{IoError, Result};
+use crate::{IoError, Result, write_file_atomically};
 
 /// Writes an MRC file plane by plane or window by window, in little-endian MRC2014.
 ///
@@ -250,6 +250,35 @@ pub fn write_mrc<T: Voxel>(path: &Path, volume: &Volume<T>) -> Result<()> {
     let mut writer = MrcWriter::create(path, volume.shape(), volume.voxel_size, volume.origin_angstrom)?;
     writer.write_slab(volume.voxels.view())?;
     writer.finish()
+}
+
+/// How a whole file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::volume) enum Packing {
+    Gzip,
+    Bzip2,
+}
+
+/// Writes a whole volume as MRC under gzip or bzip2.
+pub(in crate::volume) fn write_packed<T: Voxel>(
+    path: &Path,
+    volume: &Volume<T>,
+    packing: Packing,
+) -> Result<()> {
+    let plain = PartialFile::create(path)?.into_path();
+    write_mrc(&plain, volume)?;
+    let bytes = std::fs::read(&plain).map_err(IoError::file("read", &plain))?;
+    let packed = match packing {
+        Packing::Gzip => {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            packer.write_all(&bytes).and_then(|()| packer.finish())
+        }
+        Packing::Bzip2 => {
+            let mut packer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+            packer.write_all(&bytes).and_then(|()| packer.finish())
+        }
+    };
+    write_file_atomically(path, &packed.map_err(IoError::file("write", path))?)
 }
 
 fn mode_of(element: ElementType) -> i32 {
