@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use deepfinder_core::{Symmetry, TiltRange};
 use deepfinder_pipeline::{Length, PickMethod};
 
 /// Find macromolecules in cryo-electron tomograms.
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Simulate tomograms with known particles, as a project ready to train
     Simulate(SimulateArgs),
+    /// Look for a known density in a tomogram (template matching)
+    Match(MatchArgs),
     /// Do all stages of a project; what is up to date is skipped
     Run(RunArgs),
     /// Measure how fast this machine segments and trains
@@ -430,6 +433,79 @@ pub(crate) struct RunArgs {
     pub(crate) force: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct MatchArgs {
+    /// The tomogram (.mrc, .rec, .map, .h5, .tif)
+    pub(crate) tomogram: PathBuf,
+    /// The density to look for, positive in the particle, at the tomogram's voxel size
+    #[arg(long, short, value_name = "MAP")]
+    pub(crate) template: PathBuf,
+    /// The list to write (.xml, .csv, .tsv), with rotations and scores
+    #[arg(long, short, value_name = "PICKS")]
+    pub(crate) output: PathBuf,
+    /// Label of its particles
+    #[arg(long, value_name = "LABEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) label: u8,
+    /// Angle between neighbouring rotations, in degrees
+    #[arg(long, value_name = "DEGREES", default_value_t = 15.0)]
+    pub(crate) step: f64,
+    /// Symmetry of the density about its z axis: C1, C4, D2, …
+    #[arg(long, default_value = "C1", value_name = "GROUP")]
+    pub(crate) symmetry: Symmetry,
+    /// Tilts of the series in degrees, as HALF or MIN,MAX; 90 for a tomogram without a missing wedge
+    #[arg(long, value_name = "DEGREES", default_value = "60", allow_hyphen_values = true, value_parser = tilt)]
+    pub(crate) tilt: TiltRange,
+    /// Radius of the ball in which density and tomogram are compared, in voxels or Å [default: all of the density]
+    #[arg(long, value_name = "R")]
+    pub(crate) mask_radius: Option<Length>,
+    /// Filter the density to this resolution in Å
+    #[arg(long, value_name = "A")]
+    pub(crate) low_pass: Option<f64>,
+    /// Particles that noise alone may give in the whole tomogram; sets the lowest score
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub(crate) false_alarms: f64,
+    /// The lowest score (correlation coefficient) of a particle, instead of --false-alarms
+    #[arg(long, value_name = "SCORE", conflicts_with = "false_alarms")]
+    pub(crate) min_score: Option<f32>,
+    /// Least distance of two particles, in voxels or Å [default: the mask's radius]
+    #[arg(long, value_name = "D")]
+    pub(crate) min_distance: Option<Length>,
+    /// Keep at most so many particles, the best
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// Keep only particles inside this mask
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mask: Option<PathBuf>,
+    /// Write each voxel's best score here (.mrc)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scores: Option<PathBuf>,
+    /// Write the number of each voxel's best rotation here (.mrc), and the rotations beside it (.csv)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rotations: Option<PathBuf>,
+    /// Longest side of a Fourier transform in voxels: larger is quicker and takes more memory
+    #[arg(long, value_name = "VOXELS", default_value_t = 192)]
+    pub(crate) tile: usize,
+    #[command(flatten)]
+    pub(crate) tomogram_options: TomogramArgs,
+}
+
+/// `HALF` or `MIN,MAX`.
+fn tilt(text: &str) -> Result<TiltRange, String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let range = match text.split_once(',') {
+        None => number(text).map(TiltRange::symmetric),
+        Some((min, max)) => number(min)
+            .zip(number(max))
+            .map(|(min_degrees, max_degrees)| TiltRange {
+                min_degrees,
+                max_degrees,
+            }),
+    };
+    let range = range.ok_or_else(|| format!("`{text}` must be one number of degrees, or two: MIN,MAX"))?;
+    range.check().map_err(|error| error.to_string())?;
+    Ok(range)
+}
+
 /// `NAME=VALUE`.
 fn named<T: std::str::FromStr>(text: &str) -> Result<(String, T), String>
 where
@@ -489,6 +565,16 @@ mod tests {
         assert_eq!(json_of("deepfinder info --json -- r.json"), Some(Json::Printed));
         let words = ["deepfinder", "info", "a.xml", "--json=b.xml"];
         assert!(Cli::try_parse_from(words).is_err_and(|error| error.to_string().contains(".json")));
+    }
+
+    #[test]
+    fn tilts_are_one_number_or_two() {
+        assert_eq!(tilt("57"), Ok(TiltRange::symmetric(57.0)));
+        let range = tilt("-40, 60").unwrap();
+        assert_eq!((range.min_degrees, range.max_degrees), (-40.0, 60.0));
+        assert!(
+            tilt("60,-40").is_err() && tilt("x").is_err() && tilt("1,2,3").is_err() && tilt("95").is_err()
+        );
     }
 
     #[test]

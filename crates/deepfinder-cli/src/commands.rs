@@ -1,17 +1,17 @@
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob,
-    PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob,
-    Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, bench, check_writable, convert, demo,
-    device, devices, evaluate_files, file_summary, init_project, make_target, pick_particles,
-    remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
+    BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob, MatchMode, Model, ParticleFormat,
+    PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams,
+    SimulateJob, Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, bench, check_writable, convert,
+    demo, device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram,
+    pick_particles, remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
     BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json, ListArgs,
-    ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs,
-    TrainArgs,
+    MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs,
+    TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -43,6 +43,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Convert(args) => context.convert(args),
         Command::Info(args) => context.info(args),
         Command::Simulate(args) => context.simulate(args),
+        Command::Match(args) => context.match_template(args),
         Command::Run(args) => context.run(args),
         Command::Bench(args) => context.bench(args),
     }
@@ -248,6 +249,28 @@ impl Context<'_> {
             training_seed: args.seed.wrapping_add(1),
         };
         self.printer.simulated(&simulate_project(&job, &self.bars)?)
+    }
+
+    fn match_template(&self, args: &MatchArgs) -> Result<()> {
+        let job = MatchJob {
+            options: tomogram_options(&args.tomogram_options)?,
+            label: args.label,
+            step_degrees: args.step,
+            symmetry: args.symmetry,
+            tilt: Some(args.tilt),
+            mask_radius: args.mask_radius,
+            low_pass_angstrom: args.low_pass,
+            tile_voxels: args.tile,
+            min_distance: args.min_distance,
+            false_alarms: args.false_alarms,
+            min_score: args.min_score,
+            top: args.top,
+            mask: args.mask.clone(),
+            scores: args.scores.clone(),
+            rotations: args.rotations.clone(),
+            ..MatchJob::new(&args.tomogram, &args.template, &args.output)
+        };
+        self.printer.matched(&match_tomogram(&job, &self.bars)?)
     }
 
     fn run(&self, args: &RunArgs) -> Result<()> {

@@ -12,8 +12,8 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
     BenchRow, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation, FileSummary,
-    Picked, PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome,
-    TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
+    Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary,
+    TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
 };
 use serde_json::{Value, json};
 
@@ -195,6 +195,32 @@ impl Printer {
                 picked.particles.len(),
                 picked.seconds,
                 output.display()
+            )
+        })
+    }
+
+    pub(crate) fn matched(&self, matched: &Matched) -> Result<()> {
+        self.print(&serde_json::to_value(matched)?, || {
+            let scores: Vec<f32> = matched
+                .particles
+                .iter()
+                .filter_map(|particle| particle.score)
+                .collect();
+            let range = match (scores.first(), scores.last()) {
+                (Some(best), Some(worst)) => format!(", scores from {best:.3} down to {worst:.3}"),
+                _ => String::new(),
+            };
+            format!(
+                "{} rotations in {:.1} s, {:.1} million scores a second\n\
+                 scores have a standard deviation of {:.4}; a particle is what scores {:.3} or more\n\
+                 {} particles{range}\nwrote {}",
+                matched.rotations,
+                matched.seconds,
+                matched.mscores_per_second,
+                matched.standard_deviation,
+                matched.min_score,
+                matched.count,
+                matched.picks.display()
             )
         })
     }

@@ -37,6 +37,7 @@ mod simulate;
 mod slices;
 mod stamps;
 mod target;
+mod template_match;
 mod templates;
 mod train;
 
@@ -62,6 +63,7 @@ pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
 pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
+pub use template_match::{MatchJob, Matched, match_tomogram};
 pub use train::{TrainPlan, epochs_of_run};
 
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
