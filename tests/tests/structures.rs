@@ -1,4 +1,4 @@
-//! Density maps at work: template matching.
+//! Density maps at work: template matching and averaging.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use deepfinder_core::{Particle, Rotation, Volume, VoxelSize};
@@ -93,5 +93,99 @@ fn match_refuses_what_it_cannot_match() {
     check(
         &format!("match tomo.mrc -t {TEMPLATE} -o p.xml --false-alarms 0"),
         &["0 false alarms"],
+    );
+}
+
+/// Two tomograms of dark particles, each with two like the template, unrotated, and the list of all four.
+fn planted_twice(bench: &Bench) {
+    let template = read_volume(std::path::Path::new(TEMPLATE)).unwrap();
+    let mut objects = Vec::new();
+    for (name, seed) in [("a", 7), ("b", 11)] {
+        let mut tomogram = Array3::from_shape_fn((28, 30, 58), |(z, y, x)| {
+            ((z * 37 + y * 101 + x * 13 + x * y * z * seed) % 29) as f32 / 100.0
+        });
+        for x in [2, 30] {
+            let mut window = tomogram.slice_mut(s![1..25, 3..27, x..x + 24]);
+            window -= &template.voxels;
+            let centre = x + 12;
+            objects.push(format!(
+                r#"<object tomo_idx="{name}" class_label="2" x="{centre}" y="15" z="13" phi="0" psi="0" the="0"/>"#
+            ));
+        }
+        let tomogram = Volume::new(tomogram).with_voxel_size(VoxelSize::new(10.0).unwrap());
+        write_mrc(&bench.path(&format!("{name}.mrc")), &tomogram).unwrap();
+    }
+    bench.write("picks.xml", format!("<objlist>{}</objlist>", objects.concat()));
+}
+
+#[test]
+fn an_average_looks_like_its_particles() {
+    let bench = Bench::default();
+    planted_twice(&bench);
+    let run = "average picks.xml -t a.mrc b.mrc -o avg.mrc --box 24 --tilt 90 --iterations 1 --step 4 --json";
+    let report: Value = serde_json::from_str(&bench.run(run).success()).unwrap();
+    assert_eq!((&report["particles"], &report["outside"]), (&4.into(), &0.into()));
+    for file in [
+        "avg_half1.mrc",
+        "avg_half2.mrc",
+        "avg_fsc.csv",
+        "avg_fsc.svg",
+        "avg_particles.xml",
+    ] {
+        assert!(bench.path(file).exists(), "{file}");
+    }
+    let [map, template] =
+        [bench.path("avg.mrc"), TEMPLATE.into()].map(|path| read_volume(&path).unwrap().voxels);
+    let centred = |map: &Array3<f32>| map - map.mean().unwrap();
+    let (map, template) = (centred(&map), centred(&template));
+    let product = |a: &Array3<f32>, b: &Array3<f32>| (a * b).sum();
+    let correlation = product(&map, &template) / (product(&map, &map) * product(&template, &template)).sqrt();
+    assert!(correlation > 0.8, "{correlation}");
+    let refined = read_particles(&bench.path("avg_particles.xml"), &ReadOptions::default()).unwrap();
+    assert!(
+        refined
+            .iter()
+            .all(|particle| particle.score.unwrap() > 0.5 && particle.label == 2)
+    );
+
+    // The mask is a shape for targets.
+    let target = "target picks.xml --like a.mrc --tomogram a --mask 2=avg_mask.mrc -o target.mrc --json";
+    let target: Value = serde_json::from_str(&bench.run(target).success()).unwrap();
+    assert_eq!(target["particles"], 2);
+    let voxels = target["voxels_by_label"]["2"].as_f64().unwrap() / 2.0;
+    let expected = report["mask_voxels"].as_f64().unwrap();
+    assert!((voxels / expected - 1.0).abs() < 0.1, "{voxels} for {expected}");
+}
+
+#[test]
+fn average_refuses_what_it_cannot_average() {
+    let bench = Bench::default();
+    planted_twice(&bench);
+    let check = |arguments: &str, said: &[&str]| {
+        let before = bench.files();
+        bench.run(arguments).refused(said);
+        assert_eq!(bench.files(), before, "{arguments} left something behind");
+    };
+    check(
+        "average picks.xml -t a.mrc -o avg.mrc --box 24",
+        &["particles of b", "given are a"],
+    );
+    check("average picks.xml -t a.mrc b.mrc -o avg.mrc", &["--box"]);
+    check(
+        "average picks.xml -t a.mrc b.mrc -o a.mrc --box 24",
+        &["a.mrc", "overwrite"],
+    );
+    check(
+        "average picks.xml -t a.mrc b.mrc -o avg.mrc --box 28",
+        &["0 particles", "28³"],
+    );
+    check(
+        "average picks.xml -t a.mrc b.mrc -o avg.mrc --box 24 --label 7",
+        &["0 particles"],
+    );
+    bench.write("bare.csv", "class,x,y,z\n1,14,15,13\n1,42,15,13\n");
+    check(
+        "average bare.csv -t a.mrc -o avg.mrc --box 24",
+        &["no rotation", "reference"],
     );
 }

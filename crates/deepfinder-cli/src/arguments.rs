@@ -109,6 +109,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Look for a known density in a tomogram (template matching)
     Match(MatchArgs),
+    /// Align particles and average them into a density map, with its resolution
+    Average(AverageArgs),
     /// Do all stages of a project; what is up to date is skipped
     Run(RunArgs),
     /// Measure how fast this machine segments and trains
@@ -487,6 +489,58 @@ pub(crate) struct MatchArgs {
     pub(crate) tile: usize,
     #[command(flatten)]
     pub(crate) tomogram_options: TomogramArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct AverageArgs {
+    /// The particles (.xml, .csv, .tsv, .txt)
+    pub(crate) picks: PathBuf,
+    /// The tomograms; where there are several, each particle names its own (its file's name without the ending)
+    #[arg(long, short = 't', value_name = "FILE", num_args = 1.., required = true)]
+    pub(crate) tomograms: Vec<PathBuf>,
+    /// The map to write (.mrc), bright in the particle; half maps, mask, FSC and refined particles stand beside it
+    #[arg(long, short, value_name = "MAP")]
+    pub(crate) output: PathBuf,
+    /// Only particles of this label
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Option<u8>,
+    /// A map to align to, bright in the particle; without one the particles need rotations
+    #[arg(long, short, value_name = "MAP")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Side of a particle's box, in voxels or Å: about twice its diameter [default: the reference's]
+    #[arg(long = "box", value_name = "SIDE")]
+    pub(crate) side: Option<Length>,
+    /// Rounds of alignment; 0 averages the particles as the list has them
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) iterations: usize,
+    /// Angle between neighbouring rotations in the first round, in degrees; half of it in each further one
+    #[arg(long, value_name = "DEGREES", default_value_t = 16.0)]
+    pub(crate) step: f64,
+    /// Search all orientations in the first round, also of particles that have one
+    #[arg(long)]
+    pub(crate) global: bool,
+    /// Largest shift of a round, in voxels or Å [default: 4 voxels]
+    #[arg(long, value_name = "D")]
+    pub(crate) max_shift: Option<Length>,
+    /// Filter the reference to this resolution in Å in the first round [default: 10 voxels]
+    #[arg(long, value_name = "A")]
+    pub(crate) initial_resolution: Option<f64>,
+    /// Symmetry that the average is given about its z axis: C1, C4, D2, …
+    #[arg(long, default_value = "C1", value_name = "GROUP")]
+    pub(crate) symmetry: Symmetry,
+    /// Tilts of the series in degrees, as HALF or MIN,MAX; 90 for tomograms without a missing wedge
+    #[arg(long, value_name = "DEGREES", default_value = "60", allow_hyphen_values = true, value_parser = tilt)]
+    pub(crate) tilt: TiltRange,
+    /// Radius of the soft mask in which maps are compared, in voxels or Å [default: what the box holds]
+    #[arg(long, value_name = "R")]
+    pub(crate) mask_radius: Option<Length>,
+    /// A voxel belongs to the mask that is written from so many standard deviations on [default: found from the map]
+    #[arg(long, value_name = "SIGMA")]
+    pub(crate) mask_sigma: Option<f64>,
+    #[command(flatten)]
+    pub(crate) tomogram_options: TomogramArgs,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 /// `HALF` or `MIN,MAX`.

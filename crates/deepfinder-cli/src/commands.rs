@@ -1,17 +1,18 @@
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob, MatchMode, Model, ParticleFormat,
-    PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams,
-    SimulateJob, Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, bench, check_writable, convert,
-    demo, device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram,
-    pick_particles, remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
+    AverageJob, BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob, MatchMode, Model,
+    ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource,
+    SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, average_particles,
+    bench, check_writable, convert, demo, device, devices, evaluate_files, file_summary, init_project,
+    make_target, match_tomogram, pick_particles, remember_training, run_project, segment_tomogram,
+    simulate_project, voxel_size,
 };
 
 use crate::arguments::{
-    BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json, ListArgs,
-    MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs,
-    TomogramArgs, TrainArgs,
+    AverageArgs, BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json,
+    ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs,
+    TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Info(args) => context.info(args),
         Command::Simulate(args) => context.simulate(args),
         Command::Match(args) => context.match_template(args),
+        Command::Average(args) => context.average(args),
         Command::Run(args) => context.run(args),
         Command::Bench(args) => context.bench(args),
     }
@@ -271,6 +273,27 @@ impl Context<'_> {
             ..MatchJob::new(&args.tomogram, &args.template, &args.output)
         };
         self.printer.matched(&match_tomogram(&job, &self.bars)?)
+    }
+
+    fn average(&self, args: &AverageArgs) -> Result<()> {
+        let job = AverageJob {
+            read: read_options(&args.list, false)?,
+            options: tomogram_options(&args.tomogram_options)?,
+            label: args.label,
+            reference: args.reference.clone(),
+            side: args.side,
+            mask_radius: args.mask_radius,
+            tilt: Some(args.tilt),
+            symmetry: args.symmetry,
+            iterations: args.iterations,
+            global: args.global,
+            step_degrees: args.step,
+            max_shift: args.max_shift,
+            initial_resolution_angstrom: args.initial_resolution,
+            mask_deviations: args.mask_sigma,
+            ..AverageJob::new(&args.picks, &args.tomograms, &args.output)
+        };
+        self.printer.averaged(&average_particles(&job, &self.bars)?)
     }
 
     fn run(&self, args: &RunArgs) -> Result<()> {

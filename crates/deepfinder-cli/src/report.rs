@@ -11,9 +11,9 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
-    BenchRow, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation, FileSummary,
-    Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary,
-    TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
+    Averaged, BenchRow, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation,
+    FileSummary, Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary,
+    TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
 };
 use serde_json::{Value, json};
 
@@ -221,6 +221,43 @@ impl Printer {
                 matched.min_score,
                 matched.count,
                 matched.picks.display()
+            )
+        })
+    }
+
+    pub(crate) fn averaged(&self, averaged: &Averaged) -> Result<()> {
+        self.print(&serde_json::to_value(averaged)?, || {
+            let mut rounds = table(["round", "step", "reference to", "mean score", "half-sets agree to"]);
+            let voxels = |frequency: f64| format!("{:.1} voxels", 1.0 / frequency);
+            for (number, round) in averaged.iterations.iter().enumerate() {
+                rounds.add_row([
+                    (number + 1).to_string(),
+                    format!("{}°", round.step_degrees),
+                    voxels(round.frequency),
+                    format!("{:.3}", round.mean_score),
+                    voxels(round.crossing.unwrap_or(0.5)),
+                ]);
+            }
+            let rounds = if averaged.iterations.is_empty() { String::new() } else { format!("{rounds}\n\n") };
+            let [gold, half] = averaged.resolution_angstrom.unwrap_or(averaged.resolution_voxels);
+            let unit = if averaged.resolution_angstrom.is_some() { "Å" } else { "voxels" };
+            let outside = match averaged.outside {
+                0 => String::new(),
+                n => format!("; {n} whose box reaches outside the tomogram were left out"),
+            };
+            let files: Vec<String> = [&averaged.map, &averaged.halves[0], &averaged.halves[1], &averaged.mask]
+                .into_iter()
+                .chain(&averaged.fsc)
+                .chain([&averaged.picks])
+                .map(|path| format!("wrote {}\n", path.display()))
+                .collect();
+            format!(
+                "{rounds}{} particles in a box of {}³ voxels{outside}\n\
+                 resolution {gold:.1} {unit} at FSC 0.143, {half:.1} {unit} at 0.5; the mask has {} voxels\n{}",
+                averaged.particles,
+                averaged.box_voxels,
+                averaged.mask_voxels,
+                files.concat()
             )
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! * [`DensitySampler`] gives a density between its voxels, so that it can be rotated and shifted;
 //! * [`Fft3`] transforms a volume, whole or plane by plane, to the half of its spectrum that a real volume needs;
-//! * [`wedge`] and [`low_pass`] weigh the spectrum as a tilt series and a finite resolution do.
+//! * [`wedge`] and [`low_pass`] weigh the spectrum as a tilt series and a finite resolution do, [`soft_ball`] the voxels.
 //!
 //! Frequencies are in cycles per voxel; a spectrum is `(k_z, k_y, k_x)` with `k_x` from 0 to ½.
 //!
@@ -36,4 +36,4 @@ mod weights;
 
 pub use fft::{Fft3, FourierError, Spectrum, fast_length, frequency};
 pub use sampler::{DensitySampler, Interpolation};
-pub use weights::{low_pass, low_pass_factor, wedge};
+pub use weights::{low_pass, low_pass_factor, soft_ball, wedge};

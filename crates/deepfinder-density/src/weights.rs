@@ -32,6 +32,23 @@ pub fn low_pass_factor(frequency: f64, half_frequency: f64) -> f32 {
     (-std::f64::consts::LN_2 * (frequency / half_frequency).powi(2)).exp() as f32
 }
 
+/// Weights of a cube's voxels in a ball about the voxel `side / 2`: 1 up to the radius, and beyond it down to 0 along a
+/// cosine over the edge; both in voxels.
+pub fn soft_ball(side: usize, radius: f64, edge: f64) -> Array3<f32> {
+    let centre = (side / 2) as f64;
+    Array3::from_shape_fn([side; 3], |(z, y, x)| {
+        let squared: f64 = [z, y, x].map(|i| (i as f64 - centre).powi(2)).iter().sum();
+        let beyond = squared.sqrt() - radius;
+        if beyond <= 0.0 {
+            1.0
+        } else if beyond < edge {
+            (0.5 + 0.5 * (std::f64::consts::PI * beyond / edge).cos()) as f32
+        } else {
+            0.0
+        }
+    })
+}
+
 /// A weight for each coefficient, by its frequencies `(k_x, k_y, k_z)`.
 fn over_spectrum([depth, height, width]: [usize; 3], weight: impl Fn([f64; 3]) -> f32) -> Array3<f32> {
     Array3::from_shape_fn((depth, height, width / 2 + 1), |(z, y, x)| {
@@ -62,6 +79,15 @@ mod tests {
             let part = wedge([32; 3], tilt, rotation).mean().unwrap();
             assert!((part - 0.67).abs() < 0.06, "{part}");
         }
+    }
+
+    #[test]
+    fn a_ball_has_a_soft_edge() {
+        let ball = soft_ball(17, 4.0, 4.0);
+        for (x, expected) in [(8, 1.0), (12, 1.0), (14, 0.5), (16, 0.0), (2, 0.5)] {
+            assert!((ball[[8, 8, x]] - expected).abs() < 1e-6);
+        }
+        assert_eq!(soft_ball(4, 1.0, 0.0).iter().sum::<f32>(), 7.0);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use deepfinder_core::{Rotation, Volume};
-use deepfinder_density::{DensitySampler, Fft3, Interpolation, Spectrum, fast_length, low_pass, wedge};
+use deepfinder_density::{
+    DensitySampler, Fft3, Interpolation, Spectrum, fast_length, low_pass, soft_ball, wedge,
+};
 use ndarray::{Array3, Zip, s};
 
 use crate::{MatchError, MatchParams, Result};
@@ -52,8 +54,8 @@ impl Template {
             Some(radius) => radius,
             None => support_radius(voxels).ok_or(MatchError::Template { what: "is empty" })?,
         };
-        let mask = soft_ball(radius, params.mask_edge_voxels);
-        let side = mask.dim().0;
+        let side = 2 * (radius + params.mask_edge_voxels).ceil() as usize + 1;
+        let mask = soft_ball(side, radius, params.mask_edge_voxels);
         let filters = params.tilt.is_some() || half_frequency.is_some();
         let filter = filters.then(|| {
             let room = [fast_length((FILTER_ROOM * side as f64).ceil() as usize); 3];
@@ -155,22 +157,6 @@ fn support_radius(voxels: &Array3<f32>) -> Option<f64> {
         });
     distances.fold(None, |most: Option<f64>, distance| {
         Some(most.unwrap_or(1.0).max(distance))
-    })
-}
-
-/// Weights of a ball in the smallest box around it.
-fn soft_ball(radius: f64, edge: f64) -> Array3<f32> {
-    let reach = (radius + edge).ceil() as usize;
-    Array3::from_shape_fn([2 * reach + 1; 3], |(z, y, x)| {
-        let squared: f64 = [z, y, x].map(|i| (i as f64 - reach as f64).powi(2)).iter().sum();
-        let beyond = squared.sqrt() - radius;
-        if beyond <= 0.0 {
-            1.0
-        } else if beyond < edge {
-            (0.5 + 0.5 * (std::f64::consts::PI * beyond / edge).cos()) as f32
-        } else {
-            0.0
-        }
     })
 }
 

@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod average;
 mod bench;
 mod canvas;
 mod convert;
@@ -41,6 +42,7 @@ mod template_match;
 mod templates;
 mod train;
 
+pub use average::{AverageJob, Averaged, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
 pub use convert::{ConvertJob, Converted, convert};
 pub use curves::training_curves_svg;
