@@ -374,3 +374,35 @@ fn the_shrec19_scorer_agrees_with_the_published_figures() {
     let rounded = |name: &str| (1000.0 * report["pooled"]["localisation"][name].as_f64().unwrap()).round();
     assert_eq!((rounded("recall"), rounded("precision")), (878.0, 849.0));
 }
+
+#[test]
+fn two_pickers_are_set_side_by_side() {
+    let bench = Bench::default();
+    bench.write("a.csv", "class,x,y,z\n1,10,10,10\n1,30,10,10\n2,20,20,12\n");
+    bench.write("b.csv", "class,x,y,z\n1,11,10,10\n2,21,21,12\n2,5,30,12\n");
+    let found = json(
+        &bench
+            .run("consensus a.csv b.csv --radius 3 -o parts --json")
+            .success(),
+    );
+    assert_eq!(
+        (
+            &found["all"]["both"],
+            &found["all"]["only_a"],
+            &found["all"]["only_b"]
+        ),
+        (&2.into(), &1.into(), &1.into())
+    );
+    assert_eq!(found["files"].as_array().unwrap().len(), 6);
+    let union = json(&bench.run("info parts/union.xml --json").success());
+    assert_eq!(union["particles"], 4);
+    let svg = std::fs::read_to_string(bench.path("parts/consensus.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("only A"));
+    // What was found is not overwritten by what it is compared with.
+    bench
+        .run("consensus parts/both.xml b.csv --radius 3 -o parts")
+        .refused(&["parts/both.xml", "overwrite"]);
+    bench
+        .run("consensus a.csv b.csv --radius 30A")
+        .refused(&["30 Å", "--voxel-size"]);
+}

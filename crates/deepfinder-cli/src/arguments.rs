@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Pick(PickArgs),
     /// Score picks against annotations, or a label map against its target
     Evaluate(EvaluateArgs),
+    /// Compare what two pickers found: together, and each alone
+    Consensus(ConsensusArgs),
     /// Convert volumes and particle lists
     Convert(ConvertArgs),
     /// Say what a file holds: tomogram, label map, particle list, weights or project
@@ -539,6 +541,31 @@ pub(crate) struct AverageArgs {
     pub(crate) mask_sigma: Option<f64>,
     #[command(flatten)]
     pub(crate) tomogram_options: TomogramArgs,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ConsensusArgs {
+    /// Picks of the first, A
+    pub(crate) a: PathBuf,
+    /// Picks of the second, B
+    pub(crate) b: PathBuf,
+    /// Distance up to which two picks are one particle, in voxels (10) or Å (100A)
+    #[arg(long, value_name = "R")]
+    pub(crate) radius: Length,
+    /// Folder for the lists (both, only A, only B, and their union with confidences as scores), table and pictures
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Picks may be one particle though they are called differently
+    #[arg(long)]
+    pub(crate) any_class: bool,
+    /// The tomogram, for a picture of slices
+    #[arg(long, short, value_name = "FILE", requires = "output")]
+    pub(crate) tomogram: Option<PathBuf>,
+    /// Voxel size in Å, where the radius is in Å and the lists do not say
+    #[arg(long, value_name = "A")]
+    pub(crate) voxel_size: Option<f32>,
     #[command(flatten)]
     pub(crate) list: ListArgs,
 }

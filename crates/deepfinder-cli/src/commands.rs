@@ -1,18 +1,18 @@
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    AverageJob, BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob, MatchMode, Model,
-    ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource,
-    SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TrainPlan, TrainSettings, average_particles,
-    bench, check_writable, convert, demo, device, devices, evaluate_files, file_summary, init_project,
-    make_target, match_tomogram, pick_particles, remember_training, run_project, segment_tomogram,
-    simulate_project, voxel_size,
+    AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob,
+    MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions,
+    SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TrainPlan,
+    TrainSettings, average_particles, bench, check_writable, consensus_of_files, convert, demo, device,
+    devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
+    remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
-    AverageArgs, BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs, InitArgs, Json,
-    ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs,
-    TargetArgs, TomogramArgs, TrainArgs,
+    AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs,
+    InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs,
+    SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -41,6 +41,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Segment(args) => context.segment(args),
         Command::Pick(args) => context.pick(args),
         Command::Evaluate(args) => context.evaluate(args),
+        Command::Consensus(args) => context.consensus(args),
         Command::Convert(args) => context.convert(args),
         Command::Info(args) => context.info(args),
         Command::Simulate(args) => context.simulate(args),
@@ -215,6 +216,20 @@ impl Context<'_> {
             &job,
         )?;
         self.printer.evaluated(&evaluation)
+    }
+
+    fn consensus(&self, args: &ConsensusArgs) -> Result<()> {
+        let job = ConsensusJob {
+            a: args.a.clone(),
+            b: args.b.clone(),
+            read: read_options(&args.list, false)?,
+            radius: args.radius,
+            any_class: args.any_class,
+            voxel_size: voxel_size(args.voxel_size)?,
+            output: args.output.clone(),
+            tomogram: args.tomogram.clone(),
+        };
+        self.printer.consensus(&consensus_of_files(&job)?)
     }
 
     fn convert(&self, args: &ConvertArgs) -> Result<()> {

@@ -11,9 +11,10 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
-    Averaged, BenchRow, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation,
-    FileSummary, Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary,
-    TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
+    Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended,
+    Evaluation, FileSummary, Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary,
+    SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport,
+    write_file_atomically,
 };
 use serde_json::{Value, json};
 
@@ -264,6 +265,37 @@ impl Printer {
 
     pub(crate) fn evaluated(&self, found: &Evaluation) -> Result<()> {
         self.print(&serde_json::to_value(found)?, || evaluation(found))
+    }
+
+    pub(crate) fn consensus(&self, found: &ConsensusSummary) -> Result<()> {
+        self.print(&serde_json::to_value(found)?, || {
+            let mut rows = table([
+                "class",
+                "both",
+                "only A",
+                "only B",
+                "A confirmed",
+                "B confirmed",
+                "both / either",
+            ]);
+            let all = ("all".to_owned(), &found.all);
+            let classes = found
+                .classes
+                .iter()
+                .map(|row| (found.names.name_of(row.label), row));
+            for (name, row) in classes.chain([all]) {
+                let counts = [row.both, row.only_a, row.only_b].map(|count| count.to_string());
+                let parts =
+                    [row.a_confirmed, row.b_confirmed, row.agreement].map(|part| format!("{part:.3}"));
+                rows.add_row(std::iter::once(name).chain(counts).chain(parts));
+            }
+            right_align(&mut rows);
+            let files = found
+                .files
+                .iter()
+                .map(|path| format!("\nwrote {}", path.display()));
+            format!("{rows}\n{}", files.collect::<Vec<_>>().concat())
+        })
     }
 
     pub(crate) fn converted(&self, job: &ConvertJob, converted: &Converted) -> Result<()> {

@@ -19,6 +19,7 @@
 mod average;
 mod bench;
 mod canvas;
+mod consensus;
 mod convert;
 mod curves;
 mod demo;
@@ -44,6 +45,7 @@ mod train;
 
 pub use average::{AverageJob, Averaged, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
+pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
 pub use convert::{ConvertJob, Converted, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
@@ -69,7 +71,7 @@ pub use template_match::{MatchJob, Matched, match_tomogram};
 pub use train::{TrainPlan, epochs_of_run};
 
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
-pub use deepfinder_eval::{Detection, VoxelReport};
+pub use deepfinder_eval::{ConsensusRow, Detection, VoxelReport};
 pub use deepfinder_infer::Plan;
 pub use deepfinder_io::{ParticleFormat, ReadOptions, check_writable, write_file_atomically};
 pub use deepfinder_sim::{Noise, SimParams};
