@@ -54,6 +54,9 @@ fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
             .all(|stage| stage["skipped"] == false)
     );
     assert_eq!(stages_of(&plan), ["train", "segment", "pick", "evaluate"]);
+    bench
+        .run("report project")
+        .refused(&["nothing to report", "deepfinder run"]);
     assert!(!bench.path("project/output").exists());
 
     let done = json(&bench.run("run project --json").success());
@@ -66,6 +69,22 @@ fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
     ] {
         assert!(bench.path("project/output").join(product).exists(), "{product}");
     }
+
+    let page = json(&bench.run("report project --json").success());
+    let shown: Vec<_> = page["sections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s.as_str().unwrap())
+        .collect();
+    for section in ["learning curves", "scores", "confusion matrix", "slices"] {
+        assert!(shown.contains(&section), "{section} is not in {shown:?}");
+    }
+    let html = std::fs::read_to_string(bench.path("project/output/report.html")).unwrap();
+    assert!(html.contains("<svg") && html.contains("data:image/png;base64,iVBOR"));
+    // Nothing is fetched from anywhere: the one address names the SVG format.
+    let addresses = html.matches("http").count() - html.matches("http://www.w3.org/2000/svg").count();
+    assert_eq!(addresses, 0);
 
     let again = json(&bench.run("run project --json").success());
     let stages = again["stages"].as_array().unwrap();

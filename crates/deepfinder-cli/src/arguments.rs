@@ -115,6 +115,8 @@ pub(crate) enum Command {
     Average(AverageArgs),
     /// Do all stages of a project; what is up to date is skipped
     Run(RunArgs),
+    /// Write what a project's run made as one HTML page
+    Report(ReportArgs),
     /// Measure how fast this machine segments and trains
     Bench(BenchArgs),
 }
@@ -568,6 +570,16 @@ pub(crate) struct ConsensusArgs {
     pub(crate) voxel_size: Option<f32>,
     #[command(flatten)]
     pub(crate) list: ListArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// The project file, or its folder
+    #[arg(default_value = ".")]
+    pub(crate) project: PathBuf,
+    /// The page to write [default: report.html in the project's output]
+    #[arg(long, short, value_name = "FILE.html")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// `HALF` or `MIN,MAX`.

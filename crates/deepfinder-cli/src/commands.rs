@@ -6,13 +6,13 @@ use deepfinder_pipeline::{
     SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TrainPlan,
     TrainSettings, average_particles, bench, check_writable, consensus_of_files, convert, demo, device,
     devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
-    remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
+    remember_training, report_project, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
     AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, InfoArgs,
-    InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs,
-    SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
+    InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, ReportArgs, RunArgs,
+    SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -48,6 +48,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Match(args) => context.match_template(args),
         Command::Average(args) => context.average(args),
         Command::Run(args) => context.run(args),
+        Command::Report(args) => context.report(args),
         Command::Bench(args) => context.bench(args),
     }
 }
@@ -309,6 +310,12 @@ impl Context<'_> {
             ..AverageJob::new(&args.picks, &args.tomograms, &args.output)
         };
         self.printer.averaged(&average_particles(&job, &self.bars)?)
+    }
+
+    fn report(&self, args: &ReportArgs) -> Result<()> {
+        let project = Project::read(&args.project)?;
+        self.printer
+            .reported(&report_project(&project, args.output.as_deref())?)
     }
 
     fn run(&self, args: &RunArgs) -> Result<()> {

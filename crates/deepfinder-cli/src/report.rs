@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
     Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended,
-    Evaluation, FileSummary, Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary,
+    Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary,
     SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport,
     write_file_atomically,
 };
@@ -295,6 +295,20 @@ impl Printer {
                 .iter()
                 .map(|path| format!("\nwrote {}", path.display()));
             format!("{rows}\n{}", files.collect::<Vec<_>>().concat())
+        })
+    }
+
+    pub(crate) fn reported(&self, report: &HtmlReport) -> Result<()> {
+        self.print(&serde_json::to_value(report)?, || {
+            let missing = match report.missing.as_slice() {
+                [] => String::new(),
+                missing => format!("\nnot there yet: {}", missing.join(", ")),
+            };
+            format!(
+                "shows {}{missing}\nwrote {}",
+                report.sections.join(", "),
+                report.report.display()
+            )
         })
     }
 
