@@ -54,6 +54,9 @@ fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
             .all(|stage| stage["skipped"] == false)
     );
     assert_eq!(stages_of(&plan), ["train", "segment", "pick", "evaluate"]);
+    bench
+        .run("report project")
+        .refused(&["nothing to report", "deepfinder run"]);
     assert!(!bench.path("project/output").exists());
 
     let done = json(&bench.run("run project --json").success());
@@ -66,6 +69,22 @@ fn a_simulated_project_runs_to_the_end_and_then_has_nothing_to_do() {
     ] {
         assert!(bench.path("project/output").join(product).exists(), "{product}");
     }
+
+    let page = json(&bench.run("report project --json").success());
+    let shown: Vec<_> = page["sections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s.as_str().unwrap())
+        .collect();
+    for section in ["learning curves", "scores", "confusion matrix", "slices"] {
+        assert!(shown.contains(&section), "{section} is not in {shown:?}");
+    }
+    let html = std::fs::read_to_string(bench.path("project/output/report.html")).unwrap();
+    assert!(html.contains("<svg") && html.contains("data:image/png;base64,iVBOR"));
+    // Nothing is fetched from anywhere: the one address names the SVG format.
+    let addresses = html.matches("http").count() - html.matches("http://www.w3.org/2000/svg").count();
+    assert_eq!(addresses, 0);
 
     let again = json(&bench.run("run project --json").success());
     let stages = again["stages"].as_array().unwrap();
@@ -373,4 +392,36 @@ fn the_shrec19_scorer_agrees_with_the_published_figures() {
     let report = json(&String::from_utf8_lossy(&output.stdout));
     let rounded = |name: &str| (1000.0 * report["pooled"]["localisation"][name].as_f64().unwrap()).round();
     assert_eq!((rounded("recall"), rounded("precision")), (878.0, 849.0));
+}
+
+#[test]
+fn two_pickers_are_set_side_by_side() {
+    let bench = Bench::default();
+    bench.write("a.csv", "class,x,y,z\n1,10,10,10\n1,30,10,10\n2,20,20,12\n");
+    bench.write("b.csv", "class,x,y,z\n1,11,10,10\n2,21,21,12\n2,5,30,12\n");
+    let found = json(
+        &bench
+            .run("consensus a.csv b.csv --radius 3 -o parts --json")
+            .success(),
+    );
+    assert_eq!(
+        (
+            &found["all"]["both"],
+            &found["all"]["only_a"],
+            &found["all"]["only_b"]
+        ),
+        (&2.into(), &1.into(), &1.into())
+    );
+    assert_eq!(found["files"].as_array().unwrap().len(), 6);
+    let union = json(&bench.run("info parts/union.xml --json").success());
+    assert_eq!(union["particles"], 4);
+    let svg = std::fs::read_to_string(bench.path("parts/consensus.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("only A"));
+    // What was found is not overwritten by what it is compared with.
+    bench
+        .run("consensus parts/both.xml b.csv --radius 3 -o parts")
+        .refused(&["parts/both.xml", "overwrite"]);
+    bench
+        .run("consensus a.csv b.csv --radius 30A")
+        .refused(&["30 Å", "--voxel-size"]);
 }

@@ -45,7 +45,7 @@ const CLI: &str = "deepfinder-cli";
 const TESTS: &str = "deepfinder-tests";
 const XTASK: &str = "xtask";
 
-/// Lowest first. `deepfinder-match` and `deepfinder-average` have their place before they have their code.
+/// Lowest first.
 #[rustfmt::skip]
 const LAYERS: &[Layer] = &[
     Layer { name: CORE,                 ours: Only(&[]),                                        candle: Never },
@@ -53,9 +53,10 @@ const LAYERS: &[Layer] = &[
     Layer { name: "deepfinder-target",  ours: Only(&[CORE]),                                    candle: Never },
     Layer { name: "deepfinder-cluster", ours: Only(&[CORE]),                                    candle: Never },
     Layer { name: "deepfinder-eval",    ours: Only(&[CORE]),                                    candle: Never },
-    Layer { name: "deepfinder-sim",     ours: Only(&[CORE]),                                    candle: Never },
-    Layer { name: "deepfinder-match",   ours: Only(&[CORE]),                                    candle: Never },
-    Layer { name: "deepfinder-average", ours: Only(&[CORE]),                                    candle: Never },
+    Layer { name: "deepfinder-density", ours: Only(&[CORE]),                                    candle: Never },
+    Layer { name: "deepfinder-sim",     ours: Only(&[CORE, "deepfinder-density"]),              candle: Never },
+    Layer { name: "deepfinder-match",   ours: Only(&[CORE, "deepfinder-density"]),              candle: Never },
+    Layer { name: "deepfinder-average", ours: Only(&[CORE, "deepfinder-density"]),              candle: Never },
     Layer { name: "candle-conv3d",      ours: Only(&[]),                                        candle: Seen },
     Layer { name: "deepfinder-net",     ours: Only(&["candle-conv3d"]),                         candle: Seen },
     Layer { name: "deepfinder-train",   ours: Only(&["candle-conv3d", "deepfinder-net", CORE]), candle: Seen },

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use deepfinder_core::{Symmetry, TiltRange};
 use deepfinder_pipeline::{Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod, particle_formats};
 
 /// Find macromolecules in cryo-electron tomograms.
@@ -100,6 +101,8 @@ pub(crate) enum Command {
     Pick(PickArgs),
     /// Score picks against annotations, or a label map against its target
     Evaluate(EvaluateArgs),
+    /// Compare what two pickers found: together, and each alone
+    Consensus(ConsensusArgs),
     /// Convert volumes and particle lists
     Convert(ConvertArgs),
     /// List the formats that are read and written, with their conventions
@@ -108,8 +111,14 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Simulate tomograms with known particles, as a project ready to train
     Simulate(SimulateArgs),
+    /// Look for a known density in a tomogram (template matching)
+    Match(MatchArgs),
+    /// Align particles and average them into a density map, with its resolution
+    Average(AverageArgs),
     /// Do all stages of a project; what is up to date is skipped
     Run(RunArgs),
+    /// Write what a project's run made as one HTML page
+    Report(ReportArgs),
     /// Measure how fast this machine segments and trains
     Bench(BenchArgs),
 }
@@ -493,6 +502,166 @@ pub(crate) struct RunArgs {
     pub(crate) force: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct MatchArgs {
+    /// The tomogram (.mrc, .rec, .map, .h5, .tif)
+    pub(crate) tomogram: PathBuf,
+    /// The density to look for, positive in the particle, at the tomogram's voxel size
+    #[arg(long, short, value_name = "MAP")]
+    pub(crate) template: PathBuf,
+    /// The list to write (.xml, .csv, .tsv), with rotations and scores
+    #[arg(long, short, value_name = "PICKS")]
+    pub(crate) output: PathBuf,
+    /// Label of its particles
+    #[arg(long, value_name = "LABEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) label: u8,
+    /// Angle between neighbouring rotations, in degrees
+    #[arg(long, value_name = "DEGREES", default_value_t = 15.0)]
+    pub(crate) step: f64,
+    /// Symmetry of the density about its z axis: C1, C4, D2, …
+    #[arg(long, default_value = "C1", value_name = "GROUP")]
+    pub(crate) symmetry: Symmetry,
+    /// Tilts of the series in degrees, as HALF or MIN,MAX; 90 for a tomogram without a missing wedge
+    #[arg(long, value_name = "DEGREES", default_value = "60", allow_hyphen_values = true, value_parser = tilt)]
+    pub(crate) tilt: TiltRange,
+    /// Radius of the ball in which density and tomogram are compared, in voxels or Å [default: all of the density]
+    #[arg(long, value_name = "R")]
+    pub(crate) mask_radius: Option<Length>,
+    /// Filter the density to this resolution in Å
+    #[arg(long, value_name = "A")]
+    pub(crate) low_pass: Option<f64>,
+    /// Particles that noise alone may give in the whole tomogram; sets the lowest score
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub(crate) false_alarms: f64,
+    /// The lowest score (correlation coefficient) of a particle, instead of --false-alarms
+    #[arg(long, value_name = "SCORE", conflicts_with = "false_alarms")]
+    pub(crate) min_score: Option<f32>,
+    /// Least distance of two particles, in voxels or Å [default: the mask's radius]
+    #[arg(long, value_name = "D")]
+    pub(crate) min_distance: Option<Length>,
+    /// Keep at most so many particles, the best
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// Keep only particles inside this mask
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mask: Option<PathBuf>,
+    /// Write each voxel's best score here (.mrc)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scores: Option<PathBuf>,
+    /// Write the number of each voxel's best rotation here (.mrc), and the rotations beside it (.csv)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rotations: Option<PathBuf>,
+    /// Longest side of a Fourier transform in voxels: larger is quicker and takes more memory
+    #[arg(long, value_name = "VOXELS", default_value_t = 192)]
+    pub(crate) tile: usize,
+    #[command(flatten)]
+    pub(crate) tomogram_options: TomogramArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct AverageArgs {
+    /// The particles (.xml, .csv, .tsv, .txt)
+    pub(crate) picks: PathBuf,
+    /// The tomograms; where there are several, each particle names its own (its file's name without the ending)
+    #[arg(long, short = 't', value_name = "FILE", num_args = 1.., required = true)]
+    pub(crate) tomograms: Vec<PathBuf>,
+    /// The map to write (.mrc), bright in the particle; half maps, mask, FSC and refined particles stand beside it
+    #[arg(long, short, value_name = "MAP")]
+    pub(crate) output: PathBuf,
+    /// Only particles of this label
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Option<u8>,
+    /// A map to align to, bright in the particle; without one the particles need rotations
+    #[arg(long, short, value_name = "MAP")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Side of a particle's box, in voxels or Å: about twice its diameter [default: the reference's]
+    #[arg(long = "box", value_name = "SIDE")]
+    pub(crate) side: Option<Length>,
+    /// Rounds of alignment; 0 averages the particles as the list has them
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) iterations: usize,
+    /// Angle between neighbouring rotations in the first round, in degrees; half of it in each further one
+    #[arg(long, value_name = "DEGREES", default_value_t = 16.0)]
+    pub(crate) step: f64,
+    /// Search all orientations in the first round, also of particles that have one
+    #[arg(long)]
+    pub(crate) global: bool,
+    /// Largest shift of a round, in voxels or Å [default: 4 voxels]
+    #[arg(long, value_name = "D")]
+    pub(crate) max_shift: Option<Length>,
+    /// Filter the reference to this resolution in Å in the first round [default: 10 voxels]
+    #[arg(long, value_name = "A")]
+    pub(crate) initial_resolution: Option<f64>,
+    /// Symmetry that the average is given about its z axis: C1, C4, D2, …
+    #[arg(long, default_value = "C1", value_name = "GROUP")]
+    pub(crate) symmetry: Symmetry,
+    /// Tilts of the series in degrees, as HALF or MIN,MAX; 90 for tomograms without a missing wedge
+    #[arg(long, value_name = "DEGREES", default_value = "60", allow_hyphen_values = true, value_parser = tilt)]
+    pub(crate) tilt: TiltRange,
+    /// Radius of the soft mask in which maps are compared, in voxels or Å [default: what the box holds]
+    #[arg(long, value_name = "R")]
+    pub(crate) mask_radius: Option<Length>,
+    /// A voxel belongs to the mask that is written from so many standard deviations on [default: found from the map]
+    #[arg(long, value_name = "SIGMA")]
+    pub(crate) mask_sigma: Option<f64>,
+    #[command(flatten)]
+    pub(crate) tomogram_options: TomogramArgs,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ConsensusArgs {
+    /// Picks of the first, A
+    pub(crate) a: PathBuf,
+    /// Picks of the second, B
+    pub(crate) b: PathBuf,
+    /// Distance up to which two picks are one particle, in voxels (10) or Å (100A)
+    #[arg(long, value_name = "R")]
+    pub(crate) radius: Length,
+    /// Folder for the lists (both, only A, only B, and their union with confidences as scores), table and pictures
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Picks may be one particle though they are called differently
+    #[arg(long)]
+    pub(crate) any_class: bool,
+    /// The tomogram, for a picture of slices
+    #[arg(long, short, value_name = "FILE", requires = "output")]
+    pub(crate) tomogram: Option<PathBuf>,
+    /// Voxel size in Å, where the radius is in Å and the lists do not say
+    #[arg(long, value_name = "A")]
+    pub(crate) voxel_size: Option<f32>,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// The project file, or its folder
+    #[arg(default_value = ".")]
+    pub(crate) project: PathBuf,
+    /// The page to write [default: report.html in the project's output]
+    #[arg(long, short, value_name = "FILE.html")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `HALF` or `MIN,MAX`.
+fn tilt(text: &str) -> Result<TiltRange, String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let range = match text.split_once(',') {
+        None => number(text).map(TiltRange::symmetric),
+        Some((min, max)) => number(min)
+            .zip(number(max))
+            .map(|(min_degrees, max_degrees)| TiltRange {
+                min_degrees,
+                max_degrees,
+            }),
+    };
+    let range = range.ok_or_else(|| format!("`{text}` must be one number of degrees, or two: MIN,MAX"))?;
+    range.check().map_err(|error| error.to_string())?;
+    Ok(range)
+}
+
 /// `NAME=VALUE`.
 fn named<T: std::str::FromStr>(text: &str) -> Result<(String, T), String>
 where
@@ -568,6 +737,16 @@ mod tests {
         assert_eq!(json_of("deepfinder info --json -- r.json"), Some(Json::Printed));
         let words = ["deepfinder", "info", "a.xml", "--json=b.xml"];
         assert!(Cli::try_parse_from(words).is_err_and(|error| error.to_string().contains(".json")));
+    }
+
+    #[test]
+    fn tilts_are_one_number_or_two() {
+        assert_eq!(tilt("57"), Ok(TiltRange::symmetric(57.0)));
+        let range = tilt("-40, 60").unwrap();
+        assert_eq!((range.min_degrees, range.max_degrees), (-40.0, 60.0));
+        assert!(
+            tilt("60,-40").is_err() && tilt("x").is_err() && tilt("1,2,3").is_err() && tilt("95").is_err()
+        );
     }
 
     #[test]

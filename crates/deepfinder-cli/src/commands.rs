@@ -3,17 +3,18 @@ use std::path::Path;
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    BenchJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchMode, Model, ParticleFormat, PickJob,
-    PipelineError, Plan, Project, ReadOptions, RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob,
-    Start, TargetJob, TomogramOptions, TomogramTable, TrainPlan, TrainSettings, bench, check_writable,
-    convert, demo, device, devices, evaluate_files, file_summary, init_project, make_target, pick_particles,
-    remember_training, run_project, segment_tomogram, simulate_project, voxel_size,
+    AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob,
+    MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions,
+    SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TomogramTable,
+    TrainPlan, TrainSettings, average_particles, bench, check_writable, consensus_of_files, convert, demo,
+    device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
+    remember_training, report_project, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
-    BenchArgs, Cli, Command, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs, InfoArgs, InitArgs, Json,
-    ListArgs, ModeArg, PickArgs, PlanArg, RecipeArg, RunArgs, SegmentArgs, SimulateArgs, TargetArgs,
-    TomogramArgs, TrainArgs,
+    AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs,
+    InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, ReportArgs,
+    RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -42,11 +43,15 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Segment(args) => context.segment(args),
         Command::Pick(args) => context.pick(args),
         Command::Evaluate(args) => context.evaluate(args),
+        Command::Consensus(args) => context.consensus(args),
         Command::Convert(args) => context.convert(args),
         Command::Formats(args) => context.formats(args),
         Command::Info(args) => context.info(args),
         Command::Simulate(args) => context.simulate(args),
+        Command::Match(args) => context.match_template(args),
+        Command::Average(args) => context.average(args),
         Command::Run(args) => context.run(args),
+        Command::Report(args) => context.report(args),
         Command::Bench(args) => context.bench(args),
     }
 }
@@ -223,6 +228,20 @@ impl Context<'_> {
         self.printer.evaluated(&evaluation)
     }
 
+    fn consensus(&self, args: &ConsensusArgs) -> Result<()> {
+        let job = ConsensusJob {
+            a: args.a.clone(),
+            b: args.b.clone(),
+            read: read_options(&args.list, false)?,
+            radius: args.radius,
+            any_class: args.any_class,
+            voxel_size: voxel_size(args.voxel_size)?,
+            output: args.output.clone(),
+            tomogram: args.tomogram.clone(),
+        };
+        self.printer.consensus(&consensus_of_files(&job)?)
+    }
+
     fn convert(&self, args: &ConvertArgs) -> Result<()> {
         let options = tomogram_options(&args.tomogram_options)?;
         let read = read_options(&args.list, args.zyx)?;
@@ -279,6 +298,55 @@ impl Context<'_> {
             training_seed: args.seed.wrapping_add(1),
         };
         self.printer.simulated(&simulate_project(&job, &self.bars)?)
+    }
+
+    fn match_template(&self, args: &MatchArgs) -> Result<()> {
+        let job = MatchJob {
+            options: tomogram_options(&args.tomogram_options)?,
+            label: args.label,
+            step_degrees: args.step,
+            symmetry: args.symmetry,
+            tilt: Some(args.tilt),
+            mask_radius: args.mask_radius,
+            low_pass_angstrom: args.low_pass,
+            tile_voxels: args.tile,
+            min_distance: args.min_distance,
+            false_alarms: args.false_alarms,
+            min_score: args.min_score,
+            top: args.top,
+            mask: args.mask.clone(),
+            scores: args.scores.clone(),
+            rotations: args.rotations.clone(),
+            ..MatchJob::new(&args.tomogram, &args.template, &args.output)
+        };
+        self.printer.matched(&match_tomogram(&job, &self.bars)?)
+    }
+
+    fn average(&self, args: &AverageArgs) -> Result<()> {
+        let job = AverageJob {
+            read: read_options(&args.list, false)?,
+            options: tomogram_options(&args.tomogram_options)?,
+            label: args.label,
+            reference: args.reference.clone(),
+            side: args.side,
+            mask_radius: args.mask_radius,
+            tilt: Some(args.tilt),
+            symmetry: args.symmetry,
+            iterations: args.iterations,
+            global: args.global,
+            step_degrees: args.step,
+            max_shift: args.max_shift,
+            initial_resolution_angstrom: args.initial_resolution,
+            mask_deviations: args.mask_sigma,
+            ..AverageJob::new(&args.picks, &args.tomograms, &args.output)
+        };
+        self.printer.averaged(&average_particles(&job, &self.bars)?)
+    }
+
+    fn report(&self, args: &ReportArgs) -> Result<()> {
+        let project = Project::read(&args.project)?;
+        self.printer
+            .reported(&report_project(&project, args.output.as_deref())?)
     }
 
     fn run(&self, args: &RunArgs) -> Result<()> {

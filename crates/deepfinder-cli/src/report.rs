@@ -11,10 +11,10 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
-    BenchRow, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended, Evaluation, FileSummary,
-    FormatEntry, Picked, PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary,
-    TrainOutcome, TrainPlan, TrainingTomogram, VolumeFormatEntry, VoxelReport, particle_formats,
-    volume_formats, write_file_atomically,
+    Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended,
+    Evaluation, FileSummary, FormatEntry, HtmlReport, Matched, Picked, PipelineError, Project, RunSummary,
+    SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram,
+    VolumeFormatEntry, VoxelReport, particle_formats, volume_formats, write_file_atomically,
 };
 use serde_json::{Value, json};
 
@@ -200,8 +200,116 @@ impl Printer {
         })
     }
 
+    pub(crate) fn matched(&self, matched: &Matched) -> Result<()> {
+        self.print(&serde_json::to_value(matched)?, || {
+            let scores: Vec<f32> = matched
+                .particles
+                .iter()
+                .filter_map(|particle| particle.score)
+                .collect();
+            let range = match (scores.first(), scores.last()) {
+                (Some(best), Some(worst)) => format!(", scores from {best:.3} down to {worst:.3}"),
+                _ => String::new(),
+            };
+            format!(
+                "{} rotations in {:.1} s, {:.1} million scores a second\n\
+                 scores have a standard deviation of {:.4}; a particle is what scores {:.3} or more\n\
+                 {} particles{range}\nwrote {}",
+                matched.rotations,
+                matched.seconds,
+                matched.mscores_per_second,
+                matched.standard_deviation,
+                matched.min_score,
+                matched.count,
+                matched.picks.display()
+            )
+        })
+    }
+
+    pub(crate) fn averaged(&self, averaged: &Averaged) -> Result<()> {
+        self.print(&serde_json::to_value(averaged)?, || {
+            let mut rounds = table(["round", "step", "reference to", "mean score", "half-sets agree to"]);
+            let voxels = |frequency: f64| format!("{:.1} voxels", 1.0 / frequency);
+            for (number, round) in averaged.iterations.iter().enumerate() {
+                rounds.add_row([
+                    (number + 1).to_string(),
+                    format!("{}°", round.step_degrees),
+                    voxels(round.frequency),
+                    format!("{:.3}", round.mean_score),
+                    voxels(round.crossing.unwrap_or(0.5)),
+                ]);
+            }
+            let rounds = if averaged.iterations.is_empty() { String::new() } else { format!("{rounds}\n\n") };
+            let [gold, half] = averaged.resolution_angstrom.unwrap_or(averaged.resolution_voxels);
+            let unit = if averaged.resolution_angstrom.is_some() { "Å" } else { "voxels" };
+            let outside = match averaged.outside {
+                0 => String::new(),
+                n => format!("; {n} whose box reaches outside the tomogram were left out"),
+            };
+            let files: Vec<String> = [&averaged.map, &averaged.halves[0], &averaged.halves[1], &averaged.mask]
+                .into_iter()
+                .chain(&averaged.fsc)
+                .chain([&averaged.picks])
+                .map(|path| format!("wrote {}\n", path.display()))
+                .collect();
+            format!(
+                "{rounds}{} particles in a box of {}³ voxels{outside}\n\
+                 resolution {gold:.1} {unit} at FSC 0.143, {half:.1} {unit} at 0.5; the mask has {} voxels\n{}",
+                averaged.particles,
+                averaged.box_voxels,
+                averaged.mask_voxels,
+                files.concat()
+            )
+        })
+    }
+
     pub(crate) fn evaluated(&self, found: &Evaluation) -> Result<()> {
         self.print(&serde_json::to_value(found)?, || evaluation(found))
+    }
+
+    pub(crate) fn consensus(&self, found: &ConsensusSummary) -> Result<()> {
+        self.print(&serde_json::to_value(found)?, || {
+            let mut rows = table([
+                "class",
+                "both",
+                "only A",
+                "only B",
+                "A confirmed",
+                "B confirmed",
+                "both / either",
+            ]);
+            let all = ("all".to_owned(), &found.all);
+            let classes = found
+                .classes
+                .iter()
+                .map(|row| (found.names.name_of(row.label), row));
+            for (name, row) in classes.chain([all]) {
+                let counts = [row.both, row.only_a, row.only_b].map(|count| count.to_string());
+                let parts =
+                    [row.a_confirmed, row.b_confirmed, row.agreement].map(|part| format!("{part:.3}"));
+                rows.add_row(std::iter::once(name).chain(counts).chain(parts));
+            }
+            right_align(&mut rows);
+            let files = found
+                .files
+                .iter()
+                .map(|path| format!("\nwrote {}", path.display()));
+            format!("{rows}\n{}", files.collect::<Vec<_>>().concat())
+        })
+    }
+
+    pub(crate) fn reported(&self, report: &HtmlReport) -> Result<()> {
+        self.print(&serde_json::to_value(report)?, || {
+            let missing = match report.missing.as_slice() {
+                [] => String::new(),
+                missing => format!("\nnot there yet: {}", missing.join(", ")),
+            };
+            format!(
+                "shows {}{missing}\nwrote {}",
+                report.sections.join(", "),
+                report.report.display()
+            )
+        })
     }
 
     pub(crate) fn converted(&self, job: &ConvertJob, converted: &Converted) -> Result<()> {

@@ -32,6 +32,28 @@ pub enum CoreError {
         /// The label or name in question.
         what: String,
     },
+    /// Tilts that are no range.
+    #[error("the tilts {min_degrees}° to {max_degrees}° are no range: they must ascend between −90° and 90°")]
+    TiltRange {
+        /// The lowest tilt found.
+        min_degrees: f64,
+        /// The highest tilt found.
+        max_degrees: f64,
+    },
+    /// A name that is no point group.
+    #[error("`{found}` is no symmetry: write C and the number of its axis (C1, C4), or D (D2)")]
+    Symmetry {
+        /// What was found.
+        found: String,
+    },
+    /// An angular step with which no search can be made.
+    #[error(
+        "an angular step of {found}° is too fine or too coarse: it must be from 0.5° to 90°, and a thirtieth of the range about a known orientation at least"
+    )]
+    AngularStep {
+        /// The step found.
+        found: f64,
+    },
     /// A reader or writer of a volume failed.
     #[error("{what}")]
     Stream {

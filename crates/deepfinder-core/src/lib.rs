@@ -24,17 +24,23 @@
 mod class;
 mod error;
 mod moments;
+mod orientations;
 mod particle;
 mod progress;
 mod rotation;
 mod stream;
+mod symmetry;
+mod tilt;
 mod volume;
 
 pub use class::{Class, ClassTable};
 pub use error::{BoxError, CoreError, Result};
 pub use moments::Moments;
+pub use orientations::{orientations, orientations_within};
 pub use particle::{Particle, ParticleList};
 pub use progress::{CancelToken, NoProgress, Progress};
 pub use rotation::Rotation;
 pub use stream::{VolumeReader, VolumeWriter, WindowWriter, read_whole};
+pub use symmetry::Symmetry;
+pub use tilt::TiltRange;
 pub use volume::{BACKGROUND, Label, LabelMap, Region, Volume, VoxelSize, count_labels};

@@ -98,6 +98,17 @@ impl Rotation {
         Self { matrix }
     }
 
+    /// About the direction of a vector `(x, y, z)`, by its length in degrees, right-handed.
+    pub fn from_rotation_vector(degrees: [f64; 3]) -> Self {
+        let angle = degrees.iter().map(|part| part * part).sum::<f64>().sqrt();
+        if angle == 0.0 {
+            return Self::IDENTITY;
+        }
+        let (sine, cosine) = (angle.to_radians() / 2.0).sin_cos();
+        let [x, y, z] = degrees.map(|part| sine * part / angle);
+        Self::from_quaternion([cosine, x, y, z])
+    }
+
     /// About x by an angle in degrees, right-handed.
     pub fn about_x(degrees: f64) -> Self {
         let (s, c) = degrees.to_radians().sin_cos();
@@ -200,6 +211,20 @@ mod tests {
             prop_assert!(Rotation::from_matrix(rotation.matrix()).is_some());
             prop_assert!(rotation.then(rotation.inverse()).angle_to(Rotation::IDENTITY) < 1e-5);
         }
+    }
+
+    #[test]
+    fn rotation_vectors_are_axis_and_angle() {
+        for (vector, expected) in [
+            ([0.0; 3], Rotation::IDENTITY),
+            ([30.0, 0.0, 0.0], Rotation::about_x(30.0)),
+            ([0.0, 0.0, -200.0], Rotation::about_z(-200.0)),
+        ] {
+            assert!(Rotation::from_rotation_vector(vector).angle_to(expected) < 1e-5);
+        }
+        let found = Rotation::from_rotation_vector([10.0, -20.0, 5.0]);
+        assert!((found.angle_to(Rotation::IDENTITY) - 525_f64.sqrt()).abs() < 1e-5);
+        assert!(close(found.apply([10.0, -20.0, 5.0]), [10.0, -20.0, 5.0]));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub enum EvalError {
         "the lists hold several tomograms, but particle {index} of the {list} does not say which is its own"
     )]
     NoTomogram {
-        /// `truth` or `picks`.
+        /// Which list.
         list: &'static str,
         /// Its place in the list, from 0.
         index: usize,

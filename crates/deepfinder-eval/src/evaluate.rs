@@ -145,7 +145,7 @@ pub struct TomogramReport {
 /// Where a radius is missing or none, or a particle of several tomograms does not say which is its own.
 pub fn evaluate(truth: &ParticleList, picks: &ParticleList, params: &EvaluateParams) -> Result<Report> {
     params.check()?;
-    let tallies = by_tomogram(truth, picks)?
+    let tallies = by_tomogram(truth, picks, ["truth", "picks"])?
         .into_iter()
         .map(|tomogram| Ok((tomogram.name.clone(), tally(&tomogram, &params.mode)?)))
         .collect::<Result<Vec<_>>>()?;
@@ -219,15 +219,20 @@ fn report(
 }
 
 /// The lists' part of one tomogram.
-struct Tomogram {
+pub(crate) struct Tomogram {
     name: Option<Arc<str>>,
-    truth: Vec<Particle>,
-    picks: Vec<Particle>,
+    pub(crate) truth: Vec<Particle>,
+    pub(crate) picks: Vec<Particle>,
 }
 
-fn by_tomogram(truth: &ParticleList, picks: &ParticleList) -> Result<Vec<Tomogram>> {
-    let names = |list: &ParticleList| list.iter().map(|p| p.tomogram.clone()).collect::<BTreeSet<_>>();
-    let (of_truth, of_picks) = (names(truth), names(picks));
+/// Both lists, tomogram by tomogram; `names` is what a complaint calls them.
+pub(crate) fn by_tomogram(
+    truth: &ParticleList,
+    picks: &ParticleList,
+    names: [&'static str; 2],
+) -> Result<Vec<Tomogram>> {
+    let tomograms = |list: &ParticleList| list.iter().map(|p| p.tomogram.clone()).collect::<BTreeSet<_>>();
+    let (of_truth, of_picks) = (tomograms(truth), tomograms(picks));
     if of_truth.len() <= 1 && of_picks.len() <= 1 {
         return Ok(vec![Tomogram {
             name: of_truth.into_iter().chain(of_picks).flatten().next(),
@@ -235,7 +240,7 @@ fn by_tomogram(truth: &ParticleList, picks: &ParticleList) -> Result<Vec<Tomogra
             picks: picks.particles.clone(),
         }]);
     }
-    for (name, list) in [("truth", truth), ("picks", picks)] {
+    for (name, list) in names.into_iter().zip([truth, picks]) {
         if let Some(index) = list.iter().position(|particle| particle.tomogram.is_none()) {
             return Err(EvalError::NoTomogram { list: name, index });
         }

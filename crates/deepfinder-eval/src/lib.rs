@@ -2,7 +2,7 @@
 //!
 //! [`evaluate`] sets picks against true particles in one of four ways ([`Mode`]): one-to-one within a radius, as
 //! SHREC does, by bounding boxes as in the DeepFinder paper, or as the CZII challenge does. [`sweep`] does so at every
-//! threshold of score or size, [`label_map_scores`] compares voxels. Reports are `serde::Serialize`.
+//! threshold of score or size, [`label_map_scores`] compares voxels, [`consensus`] takes what two pickers share. Reports are `serde::Serialize`.
 //!
 //! A ratio without a denominator (the precision of no picks, the recall of no particles) is 0.
 //!
@@ -30,10 +30,12 @@ mod assignment;
 mod matching;
 mod tally;
 
+mod consensus;
 mod evaluate;
 mod sweep;
 mod voxels;
 
+pub use consensus::{Consensus, ConsensusPick, ConsensusRow, FoundBy, consensus};
 pub use error::{EvalError, Result};
 pub use evaluate::{EvaluateParams, Mode, Report, TomogramReport, evaluate, evaluate_occupancy};
 pub use matching::{Assignment, Classes, Match, match_one_to_one};

@@ -122,6 +122,18 @@ pub fn evaluate_files(
 /// # Errors
 /// Where no radius is given and a class has none.
 pub fn evaluate_lists(pairs: &[EvaluatedPair], job: &EvaluateJob) -> Result<Evaluation> {
+    let (truth, picks) = pooled(pairs);
+    let report = evaluate(&truth, &picks, &params(job)?)
+        .on(Path::new("evaluation"))
+        .map(Box::new)?;
+    Ok(Evaluation::Particles {
+        classes: job.classes.clone(),
+        report,
+    })
+}
+
+/// The annotations and the picks of all tomograms, each particle with its tomogram's name.
+pub(crate) fn pooled(pairs: &[EvaluatedPair]) -> (ParticleList, ParticleList) {
     let [mut truth, mut picks] = [ParticleList::default(), ParticleList::default()];
     for pair in pairs {
         // Lists name tomograms each in their own way; here the pair says which it is.
@@ -133,6 +145,10 @@ pub fn evaluate_lists(pairs: &[EvaluatedPair], job: &EvaluateJob) -> Result<Eval
             }));
         }
     }
+    (truth, picks)
+}
+
+pub(crate) fn params(job: &EvaluateJob) -> Result<EvaluateParams> {
     let radius = radius(job)?;
     let mode = match job.mode {
         MatchMode::OneToOne => Mode::one_to_one(radius),
@@ -143,13 +159,7 @@ pub fn evaluate_lists(pairs: &[EvaluatedPair], job: &EvaluateJob) -> Result<Eval
             weights: BTreeMap::new(),
         },
     };
-    let report = evaluate(&truth, &picks, &EvaluateParams::new(mode))
-        .on(Path::new("evaluation"))
-        .map(Box::new)?;
-    Ok(Evaluation::Particles {
-        classes: job.classes.clone(),
-        report,
-    })
+    Ok(EvaluateParams::new(mode))
 }
 
 fn radius(job: &EvaluateJob) -> Result<Radius> {

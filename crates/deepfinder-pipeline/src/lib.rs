@@ -16,14 +16,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod average;
 mod bench;
 mod canvas;
+mod charts;
+mod consensus;
 mod convert;
 mod curves;
 mod demo;
 mod device;
 mod error;
 mod evaluate;
+mod html_report;
 mod info;
 mod init;
 mod length;
@@ -38,16 +42,20 @@ mod simulate;
 mod slices;
 mod stamps;
 mod target;
+mod template_match;
 mod templates;
 mod train;
 
+pub use average::{AverageJob, Averaged, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
+pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
 pub use convert::{ConvertJob, Converted, Row, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
 pub use device::{DeviceReport, device, devices};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
+pub use html_report::{HtmlReport, report_project};
 pub use info::{
     CopickSummary, FileSummary, Orientations, ParticlesSummary, ProjectSummary, TomogramsSummary,
     VolumeSummary, WeightsSummary, file_summary,
@@ -66,10 +74,11 @@ pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
 pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
+pub use template_match::{MatchJob, Matched, match_tomogram};
 pub use train::{TrainPlan, epochs_of_run};
 
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
-pub use deepfinder_eval::{Detection, VoxelReport};
+pub use deepfinder_eval::{ConsensusRow, Detection, VoxelReport};
 pub use deepfinder_infer::Plan;
 pub use deepfinder_io::{
     Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,

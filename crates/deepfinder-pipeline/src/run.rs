@@ -257,7 +257,7 @@ impl Run<'_> {
     ) -> Result<PathBuf> {
         let project = self.project;
         let settings = &project.pick;
-        let picks = project.output_path(format!("picks/{}.xml", tomogram.name));
+        let picks = picks_path(project, tomogram);
         let stamp = Stamp::new((settings, &project.classes)).file(labels);
         let scores = self.scores_folder(tomogram);
         self.stage("pick", &tomogram.name, &picks, stamp, || {
@@ -300,7 +300,7 @@ impl Run<'_> {
                 truth: truth.as_deref().unwrap_or_default(),
                 classes: &project.class_table(voxel_size)?,
             };
-            let path = project.output_path(format!("slices/{}.png", tomogram.name));
+            let path = slices_path(project, tomogram);
             make_folder_of(&path)?;
             Ok(write_file_atomically(&path, &picture.to_png()?)?)
         })?;
@@ -320,31 +320,50 @@ impl Run<'_> {
         if self.options.dry_run {
             return Ok(None);
         }
-        let mut pairs = Vec::new();
-        let mut voxel_size = None;
-        for (tomogram, picks) in evaluated {
-            let options = tomogram_options(tomogram)?;
-            voxel_size = options
-                .voxel_size
-                .or(open_volume(&project.resolve(&tomogram.file))?.voxel_size());
-            pairs.push(EvaluatedPair {
-                name: tomogram.name.clone(),
-                truth: annotated_particles(project, tomogram)?,
-                picks: deepfinder_io::read_particles(picks, &deepfinder_io::ReadOptions::default())?,
-            });
-        }
-        let job = EvaluateJob {
-            radius: project.evaluate.radius,
-            classes: project.class_table(voxel_size)?,
-            voxel_size,
-            ..EvaluateJob::default()
-        };
+        let (pairs, job) = evaluated_pairs(project, evaluated)?;
         let evaluation = evaluate_lists(&pairs, &job)?;
         let text = serde_json::to_vec_pretty(&evaluation)
             .map_err(|error| PipelineError::input(error.to_string()))?;
         write_file_atomically(&path, &text)?;
         Ok(Some(evaluation))
     }
+}
+
+/// Where the picks of a tomogram lie.
+pub(crate) fn picks_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
+    project.output_path(format!("picks/{}.xml", tomogram.name))
+}
+
+/// Where the picture of a tomogram's picks lies.
+pub(crate) fn slices_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
+    project.output_path(format!("slices/{}.png", tomogram.name))
+}
+
+/// Annotations and picks of tomograms, and how the project has them scored.
+pub(crate) fn evaluated_pairs(
+    project: &Project,
+    evaluated: &[(&ProjectTomogram, PathBuf)],
+) -> Result<(Vec<EvaluatedPair>, EvaluateJob)> {
+    let mut pairs = Vec::new();
+    let mut voxel_size = None;
+    for (tomogram, picks) in evaluated {
+        let options = tomogram_options(tomogram)?;
+        voxel_size = options
+            .voxel_size
+            .or(open_volume(&project.resolve(&tomogram.file))?.voxel_size());
+        pairs.push(EvaluatedPair {
+            name: tomogram.name.clone(),
+            truth: annotated_particles(project, tomogram)?,
+            picks: deepfinder_io::read_particles(picks, &deepfinder_io::ReadOptions::default())?,
+        });
+    }
+    let job = EvaluateJob {
+        radius: project.evaluate.radius,
+        classes: project.class_table(voxel_size)?,
+        voxel_size,
+        ..EvaluateJob::default()
+    };
+    Ok((pairs, job))
 }
 
 /// The radius that clusters the voxels of a project's particles: where none is set, the mean of the class radii, each

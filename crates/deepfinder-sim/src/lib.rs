@@ -37,7 +37,9 @@ mod place;
 mod simulate;
 mod template;
 
+pub use deepfinder_core::TiltRange;
+pub use deepfinder_density::Interpolation;
 pub use error::{Result, SimError};
-pub use params::{Contrast, DEMO_CLASSES, Interpolation, Noise, SimParams, TiltRange};
+pub use params::{Contrast, DEMO_CLASSES, Noise, SimParams};
 pub use simulate::{Simulation, simulate, simulate_particles};
 pub use template::Template;

@@ -1,4 +1,5 @@
-use deepfinder_core::VoxelSize;
+use deepfinder_core::{TiltRange, VoxelSize};
+use deepfinder_density::Interpolation;
 
 use crate::{Result, SimError};
 
@@ -16,40 +17,6 @@ pub enum Contrast {
     Dark,
     /// Density is added.
     Light,
-}
-
-/// How a template is sampled between its voxels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Interpolation {
-    /// Trilinear; blurs by about a voxel.
-    Linear,
-    /// Cubic convolution with a = −½ (Keys 1981), which keeps fine detail.
-    #[default]
-    Cubic,
-}
-
-/// The tilts of the series, about y with the beam along z, in degrees.
-///
-/// A tilt of θ turns the specimen right-handedly about +y by θ and so measures the plane of Fourier space where
-/// `k_z = k_x · tan θ`. What lies between `min_degrees` and `max_degrees` (both included) is kept, the rest is the
-/// missing wedge. Frequencies are counted in cycles per voxel, so that the wedge has its true angle in volumes
-/// of any shape.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TiltRange {
-    /// Lowest tilt, from −90.
-    pub min_degrees: f64,
-    /// Highest tilt, to 90.
-    pub max_degrees: f64,
-}
-
-impl TiltRange {
-    /// From −`half_angle_degrees` to +`half_angle_degrees`.
-    pub const fn symmetric(half_angle_degrees: f64) -> Self {
-        Self {
-            min_degrees: -half_angle_degrees,
-            max_degrees: half_angle_degrees,
-        }
-    }
 }
 
 /// Gaussian noise in the tomogram.

@@ -1,13 +1,11 @@
 use deepfinder_core::{Rotation, Volume};
+use deepfinder_density::{DensitySampler, Interpolation};
 use ndarray::Array3;
 
-use crate::{Interpolation, Result, SimError};
+use crate::{Result, SimError};
 
 /// Density below this fraction of the maximum counts as empty.
 const SUPPORT_FRACTION: f32 = 1e-3;
-
-/// Zeros around the density, so that the taps of the cubic kernel need no bounds.
-const RIM: usize = 3;
 
 /// A density map of one class, with the particle's centre at `side / 2` on every axis.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +29,7 @@ impl Template {
 /// A template, ready to be sampled between its voxels.
 #[derive(Debug, Clone)]
 pub(crate) struct Sampler {
-    density: Array3<f32>,
-    centre: [f64; 3],
-    interpolation: Interpolation,
+    density: DensitySampler,
     /// No density is further than this from the centre, interpolation included.
     pub(crate) radius: f64,
     /// Density from which a voxel belongs to the particle.
@@ -65,28 +61,21 @@ impl Sampler {
         let threshold = mask_fraction * maximum;
         let mut radius_squared: f64 = 0.0;
         let mut mask = Vec::new();
-        let mut density = Array3::zeros(shape.map(|side| side + 2 * RIM));
+        let mut density = Array3::zeros(shape);
         for ((z, y, x), &voxel) in voxels.indexed_iter() {
             if voxel.abs() < SUPPORT_FRACTION * maximum {
                 continue;
             }
-            density[[z + RIM, y + RIM, x + RIM]] = voxel;
+            density[[z, y, x]] = voxel;
             let offset @ [dx, dy, dz] = [x as f64 - centre[2], y as f64 - centre[1], z as f64 - centre[0]];
             radius_squared = radius_squared.max(dx * dx + dy * dy + dz * dz);
             if voxel >= threshold {
                 mask.push(offset);
             }
         }
-        // A kernel of 2 (linear: 1) voxels on each axis reaches √3 times as far on the diagonal.
-        let reach = match interpolation {
-            Interpolation::Linear => 1.75,
-            Interpolation::Cubic => 3.5,
-        };
         Ok(Self {
-            density,
-            centre,
-            interpolation,
-            radius: radius_squared.sqrt() + reach,
+            density: DensitySampler::new(&density, interpolation),
+            radius: radius_squared.sqrt() + DensitySampler::reach(interpolation),
             threshold,
             mask,
             maximum,
@@ -94,50 +83,9 @@ impl Sampler {
     }
 
     /// The density at an offset `(x, y, z)` from the centre, in the particle's frame.
-    pub(crate) fn density(&self, [x, y, z]: [f64; 3]) -> f32 {
-        let shape = self.density.dim();
-        let sides = [shape.0, shape.1, shape.2];
-        let mut floor = [0; 3];
-        let mut fraction = [0.0; 3];
-        for (axis, offset) in [z, y, x].into_iter().enumerate() {
-            let point = offset + self.centre[axis] + RIM as f64;
-            let below = point.floor();
-            if !(1.0..sides[axis] as f64 - 2.0).contains(&below) {
-                return 0.0;
-            }
-            floor[axis] = below as usize;
-            fraction[axis] = (point - below) as f32;
-        }
-        match self.interpolation {
-            Interpolation::Linear => self.sum(floor, fraction.map(|t| [1.0 - t, t])),
-            Interpolation::Cubic => self.sum(floor.map(|i| i - 1), fraction.map(keys)),
-        }
+    pub(crate) fn density(&self, offset: [f64; 3]) -> f32 {
+        self.density.at(offset)
     }
-
-    /// Weighted sum over `N³` voxels from `first`.
-    fn sum<const N: usize>(&self, [z, y, x]: [usize; 3], [wz, wy, wx]: [[f32; N]; 3]) -> f32 {
-        let mut sum = 0.0;
-        for (dz, wz) in wz.into_iter().enumerate() {
-            for (dy, wy) in wy.into_iter().enumerate() {
-                let row: f32 = (0..N)
-                    .map(|dx| wx[dx] * self.density[[z + dz, y + dy, x + dx]])
-                    .sum();
-                sum += wz * wy * row;
-            }
-        }
-        sum
-    }
-}
-
-/// Weights of the voxels at −1, 0, 1, 2 for a point at `t` in [0, 1): Keys' kernel with a = −½.
-fn keys(t: f32) -> [f32; 4] {
-    let (t2, t3) = (t * t, t * t * t);
-    [
-        -0.5 * t3 + t2 - 0.5 * t,
-        1.5 * t3 - 2.5 * t2 + 1.0,
-        -1.5 * t3 + 2.0 * t2 + 0.5 * t,
-        0.5 * t3 - 0.5 * t2,
-    ]
 }
 
 /// A template, turned and put in its place.
@@ -194,28 +142,10 @@ mod tests {
     use super::*;
 
     fn sampler(interpolation: Interpolation) -> Sampler {
-        // Positive and linear around the centre: both kernels must give it back between the voxels.
         let density = Array3::from_shape_fn((12, 14, 16), |(z, y, x)| {
             1.0 + z as f32 + 0.5 * y as f32 + 0.25 * x as f32
         });
         Sampler::new(&Template::new("ramp", Volume::new(density)), interpolation, 0.1).unwrap()
-    }
-
-    #[test]
-    fn both_kernels_reproduce_a_ramp() {
-        for interpolation in [Interpolation::Linear, Interpolation::Cubic] {
-            let sampler = sampler(interpolation);
-            for [x, y, z] in [[0.0, 0.0, 0.0], [0.3, -0.6, 1.7], [-2.25, 3.5, -1.0]] {
-                let expected = 1.0 + (z + 6.0) + 0.5 * (y + 7.0) + 0.25 * (x + 8.0);
-                let found = f64::from(sampler.density([x, y, z]));
-                assert!(
-                    (found - expected).abs() < 1e-5,
-                    "{interpolation:?}: {found} for {expected}"
-                );
-            }
-            assert_eq!(sampler.density([0.0, 0.0, 30.0]), 0.0);
-            assert_eq!(sampler.density([f64::NAN, 0.0, 0.0]), 0.0);
-        }
     }
 
     #[test]
