@@ -352,7 +352,8 @@ fn list_warnings(file: &ParticleFile, first: [f64; 3], last: [f64; 3]) -> Vec<St
                 .to_owned(),
         );
     }
-    if last[2] > last[0] && last[2] > last[1] {
+    // Tomograms are flat; a cube is no reason to ask.
+    if last[2] > 1.2 * last[0].max(last[1]) {
         warnings.push("positions reach furthest along z: is x the slowest axis here (--swap-xz)?".to_owned());
     }
     if list.voxel_size.is_some_and(|size| size.angstrom() == 1.0) {

@@ -123,7 +123,7 @@ impl SlicesPicture<'_> {
         };
         canvas.text(
             [GAP as i64, line as i64],
-            &format!("rings: picks, in the colour of their class{truth}"),
+            &format!("rings: picks, in the colours above{truth}"),
             GREY,
         );
     }
