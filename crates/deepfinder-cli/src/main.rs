@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod formats;
 mod progress;
 mod report;
 

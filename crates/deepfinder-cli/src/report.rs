@@ -12,13 +12,14 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
     Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended,
-    Evaluation, FileSummary, FormatEntry, HtmlReport, Matched, Picked, PipelineError, Project, RunSummary,
-    SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram,
-    VolumeFormatEntry, VoxelReport, particle_formats, volume_formats, write_file_atomically,
+    Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary,
+    SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport,
+    write_file_atomically,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::Json;
+use crate::formats::FormatTables;
 
 /// Prints results: for people, or as JSON.
 pub(crate) struct Printer {
@@ -339,36 +340,13 @@ impl Printer {
     }
 
     pub(crate) fn formats(&self, markdown: bool) -> Result<()> {
-        let lists: Vec<[String; 6]> = particle_formats().iter().map(list_format).collect();
-        let volumes: Vec<[String; 4]> = volume_formats().iter().map(volume_format).collect();
-        let rows = |table: &[Vec<&str>]| -> Vec<Value> { table.iter().map(|row| json!(row)).collect() };
-        let plain: Vec<Vec<&str>> = lists
-            .iter()
-            .map(|row| row.iter().map(String::as_str).collect())
-            .collect();
-        let plain_volumes: Vec<Vec<&str>> = volumes
-            .iter()
-            .map(|row| row.iter().map(String::as_str).collect())
-            .collect();
-        let json = json!({"particle_lists": rows(&plain), "volumes": rows(&plain_volumes)});
-        self.print(&json, || {
+        let tables = FormatTables::new();
+        self.print(&tables.json(), || {
             if markdown {
-                return format!(
-                    "# Formats\n\nWhat `deepfinder formats --markdown` prints: the table that the program itself goes by.\n\n## Volumes\n\n{}\n## Particle lists\n\n{}\n{LEGEND}",
-                    markdown_table(&VOLUME_COLUMNS, &plain_volumes),
-                    markdown_table(&LIST_COLUMNS, &plain)
-                );
+                tables.markdown()
+            } else {
+                tables.text()
             }
-            let mut table = table(LIST_COLUMNS);
-            for row in &plain {
-                table.add_row(row.iter().map(|cell| cell.replace('`', "")));
-            }
-            let mut volumes = Table::new();
-            volumes.load_style(NOTHING).set_header(VOLUME_COLUMNS);
-            for row in &plain_volumes {
-                volumes.add_row(row.iter().map(|cell| cell.replace('`', "")));
-            }
-            format!("{volumes}\n\n{table}\n\n{}", LEGEND.replace('`', ""))
         })
     }
 
@@ -453,80 +431,6 @@ impl Printer {
             format!("{table}{scores}")
         })
     }
-}
-
-const LIST_COLUMNS: [&str; 6] = [
-    "list",
-    "--from, --to",
-    "endings",
-    "r/w",
-    "positions",
-    "angles; what it holds",
-];
-const VOLUME_COLUMNS: [&str; 4] = ["volume", "endings", "r/w", "read by"];
-
-const LEGEND: &str = "\
-Particle lists are told by their content, then by their ending; where several formats have an ending, the first is what is \
-written under it. Positions become voxels of the tomogram, `(x, y, z)`, the first voxel's centre at 0; orientations become \
-the matrix from particle to tomogram. Held beside positions: c class, r rotation, s score, n number of voxels, t tomogram, \
-v voxel size; what a format has no place for is named when it is written.
-";
-
-fn list_format(entry: &FormatEntry) -> [String; 6] {
-    let holds = entry.holds;
-    let letters = [
-        (holds.class, 'c'),
-        (holds.rotation, 'r'),
-        (holds.score, 's'),
-        (holds.size, 'n'),
-        (holds.tomogram, 't'),
-        (holds.voxel_size, 'v'),
-    ];
-    let letters: String = letters
-        .iter()
-        .filter(|(is_held, _)| *is_held)
-        .map(|(_, letter)| *letter)
-        .collect();
-    [
-        entry.name.to_owned(),
-        format!("`{}`", entry.id),
-        endings(entry.extensions),
-        read_write(entry.is_read(), entry.is_written()),
-        entry.positions.to_owned(),
-        format!("{}; {letters}", entry.angles),
-    ]
-}
-
-fn volume_format(entry: &VolumeFormatEntry) -> [String; 4] {
-    let by = if entry.is_windowed {
-        "windows"
-    } else {
-        "the whole file"
-    };
-    [
-        entry.name.to_owned(),
-        endings(entry.extensions),
-        read_write(true, entry.is_written),
-        by.to_owned(),
-    ]
-}
-
-fn endings(extensions: &[&str]) -> String {
-    let endings: Vec<String> = extensions.iter().map(|ending| format!("`.{ending}`")).collect();
-    endings.join(" ")
-}
-
-fn read_write(is_read: bool, is_written: bool) -> String {
-    let read = if is_read { "r" } else { "-" };
-    let written = if is_written { "w" } else { "-" };
-    format!("{read}{written}")
-}
-
-fn markdown_table(header: &[&str], rows: &[Vec<&str>]) -> String {
-    let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
-    let rule = format!("|{}\n", "---|".repeat(header.len()));
-    let rows: String = rows.iter().map(|row| line(row)).collect();
-    format!("{}{rule}{rows}", line(header))
 }
 
 fn size_in_words(voxel_size_angstrom: Option<f32>) -> String {

@@ -12,6 +12,7 @@ mod dynamo;
 mod eman;
 mod fields;
 mod format;
+mod guess;
 mod imod;
 mod json;
 mod list;
