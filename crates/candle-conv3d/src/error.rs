@@ -31,7 +31,7 @@ pub enum Conv3dError {
         padding: [[usize; 2]; 3],
     },
     /// Arguments of different or unsupported element types.
-    #[error("{op} takes f32 or f64 tensors of one type, it got {found:?}")]
+    #[error("{op} takes f32 or f64 tensors of one type (or bf16, its weights in f32), it got {found:?}")]
     ElementType {
         /// The op that refused.
         op: &'static str,

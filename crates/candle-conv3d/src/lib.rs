@@ -12,9 +12,11 @@
 //! For inference there are [`PrepackedConv3d`], [`PrepackedUpsample`] and [`max_pool2_into`]: weights prepared once, and
 //! results written into memory that is there already.
 //!
-//! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AVX-512,
-//! AVX2 with FMA, or portable) is found at run time; the environment variable `DEEPFINDER_ISA=scalar|avx2|avx512`
-//! forces one.
+//! Volumes may be bf16, with parameters in f32: products are then of bf16 and sums of f32, on AMX where the machine has it.
+//!
+//! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AMX, AVX-512 with and
+//! without bf16, AVX2 with FMA, or portable) is found at run time; the environment variable
+//! `DEEPFINDER_ISA=scalar|avx2|avx512|avx512bf16|amx` forces one.
 //!
 //! ```
 //! use candle_conv3d::{Activation, Conv3dConfig, conv3d, max_pool2};
@@ -49,6 +51,6 @@ pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 pub use config::{Activation, Conv3dConfig, Padding};
 pub use error::Conv3dError;
 pub use ops::{
-    PrepackedConv3d, PrepackedUpsample, argmax_channels, channels_last_zeros, conv3d, conv3d_concat,
-    max_pool2, max_pool2_into, softmax_channels, upsample2_conv2,
+    PrepackedConv3d, PrepackedUpsample, argmax_channels, channels_last_zeros, conv3d, conv3d_concat, convert,
+    copy_planes, max_pool2, max_pool2_into, softmax_channels, upsample2_conv2,
 };

@@ -1,13 +1,13 @@
 //! Memory for results.
 
-use crate::kernels::Element;
+use crate::kernels::Value;
 
 /// Zeros, in huge pages where the result is large and the system has them.
 ///
 /// An allocator takes large blocks fresh from the system and gives them back as soon as they are free, so that every
 /// result of a network is paged in anew: in pages of 4 KiB that takes a fifth of a training iteration.
-pub(crate) fn zeros<T: Element>(length: usize) -> Vec<T> {
-    let mut values = vec![T::zero(); length];
+pub(crate) fn zeros<T: Value>(length: usize) -> Vec<T> {
+    let mut values = T::zeros(length);
     prefer_huge_pages(&mut values);
     values
 }

@@ -92,11 +92,6 @@ impl Tile {
         mut take: impl FnMut(usize, Block) -> Result<()>,
     ) -> Result<()> {
         let z = self.z;
-        if self.chunk >= z.window_length {
-            progress.check()?;
-            let voxels = self.read(net, input, z.window, z.window_length)?;
-            return self.give(&net.forward(&voxels)?, z.window, progress, &mut take);
-        }
         let window_end = z.window + z.window_length;
         let mut sweep = net.sweep(self.skip)?;
         let mut decided = z.window;

@@ -22,16 +22,19 @@ impl Block {
 
     /// The labels and scores of a part of the network's output, `[1, classes, D, H, W]`.
     ///
-    /// Labels are taken from the scores, not from the logits, so that both say the same where scores tie.
+    /// Labels are taken from the logits: a label's score is the greatest, or one of several that round to it.
     pub(crate) fn of_logits(logits: &Tensor, part: Region, with_scores: bool) -> Result<Self> {
         let [z, y, x] = [0, 1, 2].map(|axis| part.start[axis]..part.end()[axis]);
         // Only planes are cut before: that leaves them as they lie in memory.
-        let scores = softmax_channels(&logits.narrow(2, z.start, z.len())?)?;
-        let (_, classes, depth, height, width) = scores.dims5()?;
-        let labels = argmax_channels(&scores)?.flatten_all()?.to_vec1::<Label>()?;
+        let logits = logits.narrow(2, z.start, z.len())?;
+        let (_, classes, depth, height, width) = logits.dims5()?;
+        let labels = argmax_channels(&logits)?.flatten_all()?.to_vec1::<Label>()?;
         let labels = Array3::from_shape_vec((depth, height, width), labels)?;
         let scores = if with_scores {
-            let scores = scores.permute((0, 2, 3, 4, 1))?.flatten_all()?.to_vec1::<f32>()?;
+            let scores = softmax_channels(&logits)?
+                .permute((0, 2, 3, 4, 1))?
+                .flatten_all()?
+                .to_vec1::<f32>()?;
             let scores = Array4::from_shape_vec((depth, height, width, classes), scores)?;
             let part = scores.slice(s![.., y.clone(), x.clone(), ..]);
             Some(part.permuted_axes([3, 0, 1, 2]).as_standard_layout().into_owned())

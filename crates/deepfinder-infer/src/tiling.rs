@@ -1,4 +1,4 @@
-use deepfinder_net::{INFLUENCE, ORIGIN_MULTIPLE, SIDE_MULTIPLE, Skip};
+use deepfinder_net::{INFLUENCE, ORIGIN_MULTIPLE, SIDE_MULTIPLE, Skip, Sweep};
 
 /// Voxels of margin before and after a tile's core on each axis, so that its result is the whole volume's to the last
 /// bit; before, windows then still begin on the network's grid.
@@ -13,9 +13,6 @@ const fn margin(axis: usize) -> [usize; 2] {
 
 /// Fewest planes that can go through the network at once: those that its convolutions compute together.
 const THINNEST: usize = 2;
-
-/// Planes of the lowest level that are on their way through it: two or three wait for each of its layers.
-const LAG_OF_LOWEST: usize = 10;
 
 /// A stretch of one axis: what a tile adds to the result, and what it must read for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +126,8 @@ impl Demand {
         let depth = longest_window(0, self.shape[0], core[0]);
         [Skip::Keep, Skip::Recompute].map(|skip| {
             let tiling = |chunk: usize| Tiling { core, chunk, skip };
-            let chunk = [depth, 32, 16, 8, 4]
+            // No gain from thicker ones: what a layer gives should still be in the cache when the next takes it.
+            let chunk = [16, 8, 4]
                 .into_iter()
                 .filter(|chunk| *chunk <= depth)
                 .find(|chunk| self.workspace(tiling(*chunk)) <= self.bytes as f64);
@@ -168,13 +166,11 @@ impl Demand {
         let full = room(chunk, 1 + 32 + 48 + 32, 1) + chunk * (32 + 2 * self.classes);
         let half = room(chunk, 32 + 48 + (64 + 48) + 48 + 48, 2);
         let quarter = room(chunk, 48 + 4 * 64, 4);
-        // Between encoder and decoder: planes of the lowest level for its four convolutions and the up-convolution, in
-        // pairs; above that two more convolutions and their pairs.
-        let lag = 2 * (LAG_OF_LOWEST + 3) + chunk / 2;
-        let mid = 48 * lag / 4;
-        let lag = 2 * (lag + 4) + chunk;
+        // Between encoder and decoder; some planes stand there twice.
+        let [lag, half_lag] = Sweep::waiting(chunk);
+        let mid = 48 * (half_lag + chunk / 2 + 2) / 4;
         let skip = match tiling.skip {
-            Skip::Keep => 32 * lag,
+            Skip::Keep => 32 * (lag + chunk + 2),
             Skip::Recompute => lag + room(THINNEST, 32, 1) + room(chunk + THINNEST, 32, 1),
         };
         (4 * column * (full + half + quarter + mid + skip)) as f64

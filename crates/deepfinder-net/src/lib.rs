@@ -24,6 +24,7 @@ mod architecture;
 mod error;
 mod keras;
 mod metadata;
+mod precision;
 mod stored;
 mod sweep;
 mod unet;
@@ -35,6 +36,7 @@ pub use architecture::{
 };
 pub use error::{BoxError, NetError, Result};
 pub use metadata::{ClassName, Metadata, SHREC19_CLASSES, ZERO_MEAN_UNIT_DEVIATION};
+pub use precision::Precision;
 pub use sweep::{Skip, Sweep};
 pub use unet::UNet;
 pub use weights::Weights;

@@ -1,10 +1,11 @@
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_conv3d::{
-    Activation, GRID, Padding, PrepackedConv3d, PrepackedUpsample, channels_last_zeros, max_pool2_into,
+    Activation, GRID, Padding, PrepackedConv3d, PrepackedUpsample, channels_last_zeros, convert, copy_planes,
+    max_pool2_into,
 };
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::unet::{Convolution, UNet};
 use crate::{NetError, Result, SIDE_MULTIPLE};
@@ -27,15 +28,18 @@ pub enum Skip {
 ///
 /// Each layer keeps the planes that its next ones still need, so memory does not grow with the volume's depth, and
 /// writes its results behind those that the next layer keeps, so nothing is joined or allocated on the way. All
-/// logits together are those of [`UNet::forward`] on the whole volume, bit for bit.
+/// logits together are those of [`UNet::forward`] on the whole volume: in f32 bit for bit; in bf16 sums differ in their
+/// last bits, while pieces of any size still give the same.
 #[derive(Debug)]
-pub struct Sweep<'a> {
-    net: &'a UNet,
+pub struct Sweep {
+    /// Element type of all planes but the logits.
+    dtype: DType,
+    head: PrepackedConv3d,
     full_encode: [Stage; 2],
     half_encode: [Stage; 2],
     quarter: [Stage; 4],
     half_upsample: Upsample,
-    mid: Queue,
+    mid: Ring,
     half_decode: [Stage; 2],
     full_upsample: Upsample,
     high: High,
@@ -56,26 +60,31 @@ impl UNet {
     ///
     /// # Errors
     /// Where the weights cannot be read.
-    pub fn sweep(&self, skip: Skip) -> Result<Sweep<'_>> {
+    pub fn sweep(&self, skip: Skip) -> Result<Sweep> {
+        let dtype = self.precision.dtype();
+        let stage = |layer: &Convolution, sources: &[usize]| Stage::new(layer, sources, dtype);
         let stages = |layers: &[Convolution; 2]| -> Result<[Stage; 2]> {
-            Ok([Stage::new(&layers[0], &[])?, Stage::new(&layers[1], &[])?])
+            Ok([stage(&layers[0], &[])?, stage(&layers[1], &[])?])
         };
         let decode = |layers: &[Convolution; 2], sources: [usize; 2]| -> Result<[Stage; 2]> {
-            Ok([Stage::new(&layers[0], &sources)?, Stage::new(&layers[1], &[])?])
+            Ok([stage(&layers[0], &sources)?, stage(&layers[1], &[])?])
         };
         let [q0, q1, q2, q3] = &self.quarter;
         let full_encode = stages(&self.full_encode)?;
         let half_encode = stages(&self.half_encode)?;
-        let half_upsample = Upsample::new(&self.half_upsample)?;
-        let full_upsample = Upsample::new(&self.full_upsample)?;
+        let half_upsample = Upsample::new(&self.half_upsample, dtype)?;
+        let full_upsample = Upsample::new(&self.full_upsample, dtype)?;
         let mid = half_encode[1].layer.output_channels();
         let high = full_encode[1].layer.output_channels();
+        let (weight, bias) = (&self.head.weight, Some(&self.head.bias));
+        let head = PrepackedConv3d::new(weight, bias, &[weight.dim(1)?], Activation::Identity, dtype)?;
         Ok(Sweep {
-            net: self,
+            dtype,
+            head,
             half_decode: decode(&self.half_decode, [half_upsample.layer.output_channels(), mid])?,
             full_decode: decode(&self.full_decode, [full_upsample.layer.output_channels(), high])?,
             high: match skip {
-                Skip::Keep => High::Kept(Queue::default()),
+                Skip::Keep => High::Kept(Ring::default()),
                 Skip::Recompute => High::Again(Box::new(Again {
                     encode: full_encode.each_ref().map(Stage::again),
                     features: Planes::default(),
@@ -84,15 +93,10 @@ impl UNet {
             full_encode,
             half_encode,
             scratch: Planes::default(),
-            quarter: [
-                Stage::new(q0, &[])?,
-                Stage::new(q1, &[])?,
-                Stage::new(q2, &[])?,
-                Stage::new(q3, &[])?,
-            ],
+            quarter: [stage(q0, &[])?, stage(q1, &[])?, stage(q2, &[])?, stage(q3, &[])?],
             half_upsample,
             full_upsample,
-            mid: Queue::default(),
+            mid: Ring::default(),
             plane: None,
             depth: 0,
             at_most: 0,
@@ -101,7 +105,7 @@ impl UNet {
     }
 }
 
-impl Sweep<'_> {
+impl Sweep {
     /// Takes the next planes `[1, 1, D, H, W]`, and gives the logits `[1, classes, d, H, W]` of those planes that are
     /// now decided, from the first one on, in pieces no thicker than those that came: they lag behind by
     /// [`INFLUENCE`](crate::INFLUENCE)`[0].after` at most, rounded up. With the volume's last planes come all that are
@@ -137,6 +141,8 @@ impl Sweep<'_> {
         };
         self.over = last;
         self.at_most = self.at_most.max(depth);
+        self.prepare_rings();
+        let planes = &convert(planes, self.dtype).map_err(NetError::from)?;
         self.full_encode[0].input.append(planes)?;
         if let High::Again(again) = &mut self.high {
             again.encode[0].input.append(planes)?;
@@ -154,6 +160,34 @@ impl Sweep<'_> {
         }
     }
 
+    /// Room for all that will wait for the decoder, from the start.
+    fn prepare_rings(&mut self) {
+        let waiting = Sweep::waiting(self.at_most);
+        let rings = match &mut self.high {
+            High::Kept(ring) => [Some(ring), Some(&mut self.mid)],
+            High::Again(_) => [None, Some(&mut self.mid)],
+        };
+        for (level, ring) in rings.into_iter().enumerate() {
+            if let Some(ring) = ring.filter(|ring| ring.buffer.is_none()) {
+                let all = self.depth >> level;
+                let room = if self.over { all } else { waiting[level] };
+                // Two more are read than are given.
+                let at_once = (self.at_most >> level).max(GRID[0]).next_multiple_of(GRID[0]) + 2;
+                *ring = Ring::with_room(room, at_once);
+            }
+        }
+    }
+
+    /// Planes of the first and the second level that wait at most between encoder and decoder, where `planes` come at
+    /// once.
+    pub fn waiting(planes: usize) -> [usize; 2] {
+        // Planes of the lowest level that are on their way through its four convolutions and the up-convolution, in
+        // pairs; above that two more convolutions and their pairs.
+        const LOWEST: usize = 10;
+        let half = 2 * (LOWEST + 3) + planes / 2;
+        [2 * (half + 4) + planes, half]
+    }
+
     /// Planes that a layer of that level gives at once: as many of the volume's as came at most, and those that are
     /// computed together at least.
     fn at_most(&self, level: u32) -> usize {
@@ -165,29 +199,31 @@ impl Sweep<'_> {
         let [at_most, half_at_most, quarter_at_most] = [0, 1, 2].map(|level| self.at_most(level));
         let [first, second] = &mut self.full_encode;
         let mut moved = first.flow(self.over, at_most, &mut second.input)?;
-        let mut kept = Planes::default();
-        let features = match &self.high {
-            High::Kept(_) => &mut kept,
-            High::Again(_) => &mut self.scratch,
-        };
-        if second.flow(first.over, at_most, features)? {
-            moved = true;
-            let view = features.first(features.length)?;
-            self.half_encode[0].input.pool(&view)?;
-            features.discard(features.length);
-            if let High::Kept(queue) = &mut self.high {
-                queue.push(view);
+        let pooled = &mut self.half_encode[0].input;
+        let given = match &mut self.high {
+            High::Kept(ring) => {
+                let given = second.flow(first.over, at_most, ring)?;
+                if given {
+                    pooled.pool(&ring.last()?)?;
+                }
+                given
             }
-        }
+            High::Again(_) => {
+                let given = second.flow(first.over, at_most, &mut self.scratch)?;
+                if given {
+                    pooled.pool(&self.scratch.first(self.scratch.length)?)?;
+                    self.scratch.discard(self.scratch.length);
+                }
+                given
+            }
+        };
+        moved |= given;
         let over = second.over;
         let [first, second] = &mut self.half_encode;
         moved |= first.flow(over, half_at_most, &mut second.input)?;
-        let mut features = Planes::default();
-        if second.flow(first.over, half_at_most, &mut features)? {
+        if second.flow(first.over, half_at_most, &mut self.mid)? {
             moved = true;
-            let features = features.first(features.length)?;
-            self.quarter[0].input.pool(&features)?;
-            self.mid.push(features);
+            self.quarter[0].input.pool(&self.mid.last()?)?;
         }
         let mut over = second.over;
         for index in 0..self.quarter.len() {
@@ -212,7 +248,7 @@ impl Sweep<'_> {
         if let Some(step) = first.step(up.over, at_most) {
             let mid = self.mid.first(step.read)?;
             first.write(&step, Some(&mid), &mut second.input)?;
-            self.mid.discard(step.done)?;
+            self.mid.discard(step.done);
             moved = true;
         }
         moved |= second.flow(first.over, at_most, &mut self.full_upsample.input)?;
@@ -228,12 +264,16 @@ impl Sweep<'_> {
             let high = self.high.first(step.read, self.over)?;
             first.write(&step, Some(&high), &mut second.input)?;
             drop(high);
-            self.high.discard(step.done)?;
+            self.high.discard(step.done);
         }
         if !second.flow(first.over, at_most, &mut self.scratch)? {
             return Ok(None);
         }
-        let logits = self.net.classify(&self.scratch.first(self.scratch.length)?)?;
+        let features = self.scratch.first(self.scratch.length)?;
+        let (_, _, depth, height, width) = features.dims5()?;
+        let shape = [1, self.head.output_channels(), depth, height, width];
+        let logits = channels_last_zeros(shape, DType::F32, features.device())?;
+        self.head.write(&[&features], &Padding::Same, &logits)?;
         self.scratch.discard(self.scratch.length);
         Ok(Some(logits))
     }
@@ -242,7 +282,7 @@ impl Sweep<'_> {
 /// The first level's features for the decoder: see [`Skip`].
 #[derive(Debug)]
 enum High {
-    Kept(Queue),
+    Kept(Ring),
     Again(Box<Again>),
 }
 
@@ -257,7 +297,7 @@ impl High {
     /// The first planes; `over`: the volume's last have come.
     fn first(&mut self, planes: usize, over: bool) -> Result<Tensor> {
         match self {
-            Self::Kept(queue) => queue.first(planes),
+            Self::Kept(ring) => ring.first(planes),
             Self::Again(again) => {
                 let [first, second] = &mut again.encode;
                 let mut moved = true;
@@ -270,13 +310,10 @@ impl High {
         }
     }
 
-    fn discard(&mut self, planes: usize) -> Result<()> {
+    fn discard(&mut self, planes: usize) {
         match self {
-            Self::Kept(queue) => queue.discard(planes),
-            Self::Again(again) => {
-                again.features.discard(planes);
-                Ok(())
-            }
+            Self::Kept(ring) => ring.discard(planes),
+            Self::Again(again) => again.features.discard(planes),
         }
     }
 }
@@ -307,10 +344,10 @@ struct Step {
 
 impl Stage {
     /// `sources`: channels of its two sources, where it has two.
-    fn new(layer: &Convolution, sources: &[usize]) -> Result<Self> {
+    fn new(layer: &Convolution, sources: &[usize], dtype: DType) -> Result<Self> {
         let all = [layer.weight.dim(1)?];
         let sources = if sources.is_empty() { &all } else { sources };
-        let layer = PrepackedConv3d::new(&layer.weight, Some(&layer.bias), sources, Activation::Relu)?;
+        let layer = PrepackedConv3d::new(&layer.weight, Some(&layer.bias), sources, Activation::Relu, dtype)?;
         Ok(Self {
             layer: Arc::new(layer),
             input: Planes::default(),
@@ -351,7 +388,7 @@ impl Stage {
 
     /// Computes those results behind the planes of the next layer, from the input and, where there is one, the skip
     /// beside it.
-    fn write(&mut self, step: &Step, beside: Option<&Tensor>, next: &mut Planes) -> Result<()> {
+    fn write(&mut self, step: &Step, beside: Option<&Tensor>, next: &mut impl Room) -> Result<()> {
         let input = self.input.first(step.read)?;
         let (_, _, _, height, width) = input.dims5()?;
         let shape = [self.layer.output_channels(), step.given, height, width];
@@ -367,7 +404,7 @@ impl Stage {
     }
 
     /// Computes what is due behind the planes of the next layer; whether there was anything.
-    fn flow(&mut self, input_over: bool, at_most: usize, next: &mut Planes) -> Result<bool> {
+    fn flow(&mut self, input_over: bool, at_most: usize, next: &mut impl Room) -> Result<bool> {
         let step = self.step(input_over, at_most);
         step.map(|step| self.write(&step, None, next))
             .transpose()
@@ -384,16 +421,16 @@ struct Upsample {
 }
 
 impl Upsample {
-    fn new(layer: &Convolution) -> Result<Self> {
+    fn new(layer: &Convolution, dtype: DType) -> Result<Self> {
         Ok(Self {
-            layer: PrepackedUpsample::new(&layer.weight, Some(&layer.bias), Activation::Relu)?,
+            layer: PrepackedUpsample::new(&layer.weight, Some(&layer.bias), Activation::Relu, dtype)?,
             input: Planes::default(),
             over: false,
         })
     }
 
     /// Computes what is due, `at_most`; the second of a plane's two images needs the plane after it.
-    fn flow(&mut self, input_over: bool, at_most: usize, next: &mut Planes) -> Result<bool> {
+    fn flow(&mut self, input_over: bool, at_most: usize, next: &mut impl Room) -> Result<bool> {
         let length = self.input.length;
         let decided = if input_over {
             length
@@ -424,9 +461,7 @@ struct Planes {
     length: usize,
 }
 
-impl Planes {
-    /// Makes `fill` write planes, `[channels, planes, height, width]`, behind those that are there; of the element type
-    /// of `like`.
+impl Room for Planes {
     fn write(
         &mut self,
         [channels, planes, height, width]: [usize; 4],
@@ -435,21 +470,20 @@ impl Planes {
     ) -> Result<()> {
         let room = self.buffer.as_ref().map_or(Ok(0), |buffer| buffer.dim(1))?;
         let needed = self.length + planes;
-        if self.first + needed > room {
-            let kept = match &self.buffer {
-                Some(buffer) if self.length > 0 => {
-                    Some(buffer.narrow(1, self.first, self.length)?.force_contiguous()?)
-                }
-                _ => None,
-            };
-            if needed > room {
-                self.buffer = None;
-                let shape = [1, channels, needed, height, width];
-                let buffer = channels_last_zeros(shape, like.dtype(), like.device())?;
-                self.buffer = Some(buffer.permute(TO_CHANNELS_LAST)?);
-            }
-            if let (Some(buffer), Some(kept)) = (&self.buffer, kept) {
+        if needed > room {
+            let shape = [1, channels, needed, height, width];
+            let buffer =
+                channels_last_zeros(shape, like.dtype(), like.device())?.permute(TO_CHANNELS_LAST)?;
+            if let Some(old) = self.buffer.take().filter(|_| self.length > 0) {
+                let kept = old.narrow(1, self.first, self.length)?.force_contiguous()?;
                 buffer.slice_set(&kept, 1, 0)?;
+            }
+            self.buffer = Some(buffer);
+            self.first = 0;
+        } else if self.first + needed > room {
+            if let Some(buffer) = &self.buffer {
+                let planes = self.first..self.first + self.length;
+                copy_planes(&buffer.permute(FROM_CHANNELS_LAST)?, planes, 0)?;
             }
             self.first = 0;
         }
@@ -457,7 +491,9 @@ impl Planes {
         self.length += planes;
         Ok(())
     }
+}
 
+impl Planes {
     /// Puts a copy of planes behind those that are there.
     fn append(&mut self, planes: &Tensor) -> Result<()> {
         let (_, channels, depth, height, width) = planes.dims5()?;
@@ -482,10 +518,8 @@ impl Planes {
 
     /// Planes from `start` on, `[1, C, D, H, W]`.
     fn view(&self, start: usize, planes: usize) -> Result<Tensor> {
-        let missing = || candle_core::Error::Msg("a layer has not been given any planes".to_owned());
-        let buffer = self.buffer.as_ref().ok_or_else(missing)?;
-        let view = buffer.narrow(1, self.first + start, planes)?;
-        Ok(view.permute(FROM_CHANNELS_LAST)?)
+        let start = self.first + start;
+        view(self.buffer.as_ref(), start..start + planes)
     }
 
     fn discard(&mut self, planes: usize) {
@@ -494,50 +528,124 @@ impl Planes {
     }
 }
 
-/// Planes of a skip connection, in the pieces in which they came: there are many, and all but the oldest rest.
+/// Planes of a skip connection, many of which rest: a ring, so that none moves.
+///
+/// Behind the ring's end its first planes stand once more, so that those that are read together are always in one piece.
 #[derive(Debug, Default)]
-struct Queue {
-    chunks: VecDeque<Tensor>,
+struct Ring {
+    /// `[1, D, H, W, C]`, contiguous: the ring, and the planes that stand there twice.
+    buffer: Option<Tensor>,
+    /// Planes of the ring.
+    room: usize,
+    /// Planes behind its end.
+    twice: usize,
+    /// The first plane that is needed.
+    first: usize,
+    length: usize,
+    /// Where the planes stand that came last.
+    last: Range<usize>,
 }
 
-impl Queue {
-    fn push(&mut self, planes: Tensor) {
-        self.chunks.push_back(planes);
+impl Ring {
+    /// Room for that many planes from the start, of which `at_once` are read or written together.
+    fn with_room(room: usize, at_once: usize) -> Self {
+        Self {
+            room,
+            twice: at_once,
+            ..Self::default()
+        }
     }
 
-    /// The first planes as one tensor, channels-last in memory.
+    /// The planes that came last, `[1, C, D, H, W]`.
+    fn last(&self) -> Result<Tensor> {
+        view(self.buffer.as_ref(), self.last.clone())
+    }
+
+    /// The first planes, `[1, C, D, H, W]`.
     fn first(&self, planes: usize) -> Result<Tensor> {
-        let mut parts = Vec::new();
-        let mut missing = planes;
-        for chunk in &self.chunks {
-            let depth = chunk.dim(2)?.min(missing);
-            if depth == 0 {
-                break;
-            }
-            parts.push(chunk.narrow(2, 0, depth)?.permute(TO_CHANNELS_LAST)?);
-            missing -= depth;
-        }
-        let joined = match &parts[..] {
-            [part] => part.clone(),
-            parts => Tensor::cat(parts, 1)?,
-        };
-        Ok(joined.permute(FROM_CHANNELS_LAST)?)
+        view(self.buffer.as_ref(), self.first..self.first + planes)
     }
 
-    fn discard(&mut self, planes: usize) -> Result<()> {
-        let mut rest = planes;
-        while rest > 0
-            && let Some(chunk) = self.chunks.pop_front()
-        {
-            let depth = chunk.dim(2)?;
-            if depth > rest {
-                // Copied, because a view of two planes would keep the whole chunk in memory.
-                let kept = chunk.narrow(2, rest, depth - rest)?.permute(TO_CHANNELS_LAST)?;
-                self.chunks
-                    .push_front(kept.force_contiguous()?.permute(FROM_CHANNELS_LAST)?);
+    fn discard(&mut self, planes: usize) {
+        self.first = (self.first + planes) % self.room.max(1);
+        self.length -= planes;
+    }
+
+    /// Makes room for more planes than there are.
+    fn grow(&mut self, planes: usize, [channels, height, width]: [usize; 3], like: &Tensor) -> Result<()> {
+        let room = self.room.max(self.length + planes).max(self.twice);
+        let shape = [1, channels, room + self.twice, height, width];
+        let buffer = channels_last_zeros(shape, like.dtype(), like.device())?.permute(TO_CHANNELS_LAST)?;
+        if let Some(old) = self.buffer.take() {
+            let to_end = self.length.min(self.room - self.first);
+            buffer.slice_set(&old.narrow(1, self.first, to_end)?.force_contiguous()?, 1, 0)?;
+            let rest = self.length - to_end;
+            if rest > 0 {
+                buffer.slice_set(&old.narrow(1, 0, rest)?.force_contiguous()?, 1, to_end)?;
             }
-            rest = rest.saturating_sub(depth);
         }
+        self.buffer = Some(buffer);
+        (self.room, self.first) = (room, 0);
+        self.repeat(0..self.length)
+    }
+
+    /// Puts planes of the ring that stand at its beginning behind its end too.
+    fn repeat(&self, planes: Range<usize>) -> Result<()> {
+        let end = planes.end.min(self.twice);
+        match &self.buffer {
+            Some(buffer) if planes.start < end => {
+                let buffer = buffer.permute(FROM_CHANNELS_LAST)?;
+                Ok(copy_planes(&buffer, planes.start..end, self.room + planes.start)?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where a layer's results go.
+trait Room {
+    /// Makes `fill` write planes, `[channels, planes, height, width]`, behind those that are there; of the element type
+    /// of `like`.
+    fn write(
+        &mut self,
+        shape: [usize; 4],
+        like: &Tensor,
+        fill: impl FnOnce(&Tensor) -> Result<()>,
+    ) -> Result<()>;
+}
+
+impl Room for Ring {
+    fn write(
+        &mut self,
+        [channels, planes, height, width]: [usize; 4],
+        like: &Tensor,
+        fill: impl FnOnce(&Tensor) -> Result<()>,
+    ) -> Result<()> {
+        if self.buffer.is_none() || self.length + planes > self.room || planes > self.twice {
+            self.twice = self.twice.max(planes);
+            self.grow(planes, [channels, height, width], like)?;
+        }
+        let start = (self.first + self.length) % self.room;
+        let end = start + planes;
+        fill(&view(self.buffer.as_ref(), start..end)?)?;
+        if end > self.room {
+            // What was written over the end is the beginning.
+            if let Some(buffer) = &self.buffer {
+                copy_planes(&buffer.permute(FROM_CHANNELS_LAST)?, self.room..end, 0)?;
+            }
+        }
+        self.repeat(start..end.min(self.room))?;
+        self.length += planes;
+        self.last = start..end;
         Ok(())
     }
+}
+
+/// Planes of a buffer, `[1, C, D, H, W]`.
+fn view(buffer: Option<&Tensor>, planes: Range<usize>) -> Result<Tensor> {
+    let missing = || candle_core::Error::Msg("a layer has not been given any planes".to_owned());
+    let view = buffer
+        .ok_or_else(missing)?
+        .narrow(1, planes.start, planes.len())?;
+    Ok(view.permute(FROM_CHANNELS_LAST)?)
 }

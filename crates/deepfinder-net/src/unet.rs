@@ -1,8 +1,8 @@
-use candle_conv3d::{Activation, Conv3dConfig, conv3d, conv3d_concat, max_pool2, upsample2_conv2};
-use candle_core::{Device, Tensor, Var};
+use candle_conv3d::{Activation, Conv3dConfig, conv3d, conv3d_concat, convert, max_pool2, upsample2_conv2};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::architecture::{HEAD, layers};
-use crate::{NetError, Result, SIDE_MULTIPLE, Weights};
+use crate::{NetError, Precision, Result, SIDE_MULTIPLE, Weights};
 
 const RELU: Conv3dConfig = Conv3dConfig {
     padding: candle_conv3d::Padding::Same,
@@ -15,6 +15,7 @@ const RELU: Conv3dConfig = Conv3dConfig {
 #[derive(Debug, Clone)]
 pub struct UNet {
     scores: usize,
+    pub(crate) precision: Precision,
     pub(crate) full_encode: [Convolution; 2],
     pub(crate) half_encode: [Convolution; 2],
     pub(crate) quarter: [Convolution; 4],
@@ -22,7 +23,7 @@ pub struct UNet {
     pub(crate) half_decode: [Convolution; 2],
     pub(crate) full_upsample: Convolution,
     pub(crate) full_decode: [Convolution; 2],
-    head: Convolution,
+    pub(crate) head: Convolution,
 }
 
 impl UNet {
@@ -51,6 +52,18 @@ impl UNet {
         Ok((net, variables))
     }
 
+    /// The same network that computes with this precision; weights that learn stay f32.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// What the network computes with.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Class scores before the soft-max, `[N, classes, D, H, W]`, of `[N, 1, D, H, W]`.
     ///
     /// # Errors
@@ -65,6 +78,7 @@ impl UNet {
                 });
             }
         }
+        let input = &convert(input, self.precision.dtype())?;
         // Each level's skip is dropped as soon as its decoder has read it: the peak of memory is there.
         let high = chain(&self.full_encode, input)?;
         let up = {
@@ -92,14 +106,16 @@ impl UNet {
     }
 
     /// The last layer.
-    pub(crate) fn classify(&self, features: &Tensor) -> Result<Tensor> {
+    fn classify(&self, features: &Tensor) -> Result<Tensor> {
         let config = Conv3dConfig::default();
-        Ok(conv3d(
-            features,
-            &self.head.weight,
-            Some(&self.head.bias),
-            &config,
-        )?)
+        let (weight, bias) = (&self.head.weight, Some(&self.head.bias));
+        if self.precision == Precision::F32 {
+            return Ok(conv3d(features, weight, bias, &config)?);
+        }
+        // The products of bf16, but the sums as they are: logits that are nearly equal would be the same in bf16.
+        let features = convert(features, DType::F32)?;
+        let weight = weight.to_dtype(DType::BF16)?.to_dtype(DType::F32)?;
+        Ok(conv3d(&features, &weight, bias, &config)?)
     }
 
     fn assemble(weights: &Weights, mut place: impl FnMut(String, &Tensor) -> Result<Tensor>) -> Result<Self> {
@@ -124,6 +140,7 @@ impl UNet {
         // In the order in which the layers run, which is that of the table.
         Ok(Self {
             scores: weights.scores(),
+            precision: Precision::F32,
             full_encode: [next("full.encode.0")?, next("full.encode.1")?],
             half_encode: [next("half.encode.0")?, next("half.encode.1")?],
             quarter: [

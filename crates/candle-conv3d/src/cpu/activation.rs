@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Conv3dError, check_length},
-    kernels::Element,
+    kernels::Value,
 };
 
 /// Values that one thread handles at a time.
@@ -14,7 +14,7 @@ const CHUNK: usize = 1 << 14;
 ///
 /// # Errors
 /// [`Conv3dError::Length`] where the slices differ in length.
-pub fn relu_gradient<T: Element>(result: &[T], gradient: &[T], output: &mut [T]) -> Result<(), Conv3dError> {
+pub fn relu_gradient<T: Value>(result: &[T], gradient: &[T], output: &mut [T]) -> Result<(), Conv3dError> {
     check_length("the gradient", result.len(), gradient.len())?;
     check_length("the output", result.len(), output.len())?;
     let chunks = output
@@ -23,7 +23,7 @@ pub fn relu_gradient<T: Element>(result: &[T], gradient: &[T], output: &mut [T])
         .zip(gradient.par_chunks(CHUNK));
     chunks.for_each(|((output, result), gradient)| {
         for ((output, &result), &gradient) in output.iter_mut().zip(result).zip(gradient) {
-            *output = if result > T::zero() { gradient } else { T::zero() };
+            *output = if result.is_positive() { gradient } else { T::ZERO };
         }
     });
     Ok(())

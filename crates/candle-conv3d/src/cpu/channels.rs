@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Conv3dError, check_length},
-    kernels::Element,
+    kernels::{Element, Value},
 };
 
 /// Voxels that one thread handles at a time.
@@ -115,22 +115,26 @@ pub fn argmax_channels<T: Element>(
     Ok(())
 }
 
-/// Adds up each channel over all voxels: per chunk first, then the chunks in order.
-pub(super) fn sum_over_voxels<T: Element>(values: &[T], sums: &mut [T]) {
+/// Adds up each channel over all voxels, in the precision of the sums: per chunk first, then the chunks in order.
+pub(super) fn sum_over_voxels<T: Value, S: Element>(
+    values: &[T],
+    sums: &mut [S],
+    widen: impl Fn(T) -> S + Sync,
+) {
     let channels = sums.len().max(1);
-    let partial: Vec<Vec<T>> = values
+    let partial: Vec<Vec<S>> = values
         .par_chunks(VOXELS * channels)
         .map(|values| {
-            let mut sums = vec![T::zero(); channels];
+            let mut sums = vec![S::zero(); channels];
             for voxel in values.chunks_exact(channels) {
                 sums.iter_mut()
                     .zip(voxel)
-                    .for_each(|(sum, &value)| *sum = *sum + value);
+                    .for_each(|(sum, &value)| *sum = *sum + widen(value));
             }
             sums
         })
         .collect();
-    sums.fill(T::zero());
+    sums.fill(S::zero());
     for partial in partial {
         sums.iter_mut()
             .zip(partial)

@@ -2,7 +2,7 @@
 
 use super::{
     correlate::{Volume, correlate},
-    gather::{Gathered, Lattice, gather},
+    gather::{Gathered, Lattice, Place, activate, band_rows, fill_bias, for_bands, gather, gather_band},
     packed::Packed,
     winograd,
 };
@@ -85,11 +85,11 @@ impl ConvShape {
     }
 
     /// Index of a weight in `[O, C, kd, kh, kw]`; `row` counts (kd, kh).
-    fn weight_index(&self, output: usize, input: usize, row: usize, tap: usize) -> usize {
+    pub(super) fn weight_index(&self, output: usize, input: usize, row: usize, tap: usize) -> usize {
         (output * self.input_channels + input) * self.taps() + row * self.kernel[2] + tap
     }
 
-    fn lattice(&self) -> Lattice {
+    pub(super) fn lattice(&self) -> Lattice {
         Lattice {
             batch: self.batch,
             input: self.input,
@@ -100,7 +100,7 @@ impl ConvShape {
         }
     }
 
-    fn check_sources<T>(&self, sources: &[Source<'_, T>]) -> Result<(), Conv3dError> {
+    pub(super) fn check_sources<T>(&self, sources: &[Source<'_, T>]) -> Result<(), Conv3dError> {
         let channels = sources.iter().map(|source| source.channels).sum();
         check_length("the channels of all sources", self.input_channels, channels)?;
         let voxels = self.batch * self.input.iter().product::<usize>();
@@ -227,6 +227,46 @@ impl<T: Element> ConvWeights<T> {
                 output,
             );
         }
+        Ok(())
+    }
+}
+
+impl<T: Element> ConvWeights<T> {
+    /// [`forward`](Self::forward), of which another type keeps the results: `round` puts values there.
+    pub(super) fn forward_rounded<O: Send>(
+        &self,
+        shape: &ConvShape,
+        sources: &[Source<'_, T>],
+        bias: Option<&[T]>,
+        activation: Activation,
+        output: &mut [O],
+        round: impl Fn(&[T], &mut [O]) + Sync,
+    ) -> Result<(), Conv3dError> {
+        if self.transforms.is_some() {
+            let mut wide = crate::memory::zeros(shape.output_len());
+            self.forward(shape, sources, bias, activation, &mut wide)?;
+            round(&wide, output);
+            return Ok(());
+        }
+        let (lattice, channels, width) = (shape.lattice(), self.output_channels, shape.output[2]);
+        let place = Place {
+            start: 0,
+            line: width * channels,
+            step: channels,
+        };
+        for_bands(shape.output, channels, band_rows(width), output, |band, out| {
+            let mut wide = vec![T::zero(); out.len()];
+            fill_bias(&mut wide, bias, channels);
+            for (source, packed) in sources.iter().zip(&self.packed) {
+                let source = Gathered {
+                    values: source.values,
+                    packed,
+                };
+                gather_band(self.isa, &lattice, &source, band, &mut wide, place);
+            }
+            activate(self.isa, &mut wide, activation);
+            round(&wide, out);
+        });
         Ok(())
     }
 }
@@ -362,7 +402,7 @@ pub fn conv3d_weight_gradient<T: Element>(
     match bias_gradient {
         Some(bias_gradient) => {
             check_length("the bias gradient", shape.output_channels, bias_gradient.len())?;
-            super::channels::sum_over_voxels(gradient, bias_gradient);
+            super::channels::sum_over_voxels(gradient, bias_gradient, |value| value);
             Ok(())
         }
         None => Ok(()),

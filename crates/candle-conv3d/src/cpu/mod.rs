@@ -5,6 +5,7 @@
 //! argument: [`Isa::current`] where there is no reason to choose.
 
 mod activation;
+pub mod bf16;
 mod channels;
 mod conv;
 mod correlate;
@@ -14,8 +15,9 @@ mod pool;
 mod upsample;
 mod winograd;
 
-pub use crate::kernels::{Element, Isa};
+pub use crate::kernels::{Element, Isa, Value};
 pub use activation::relu_gradient;
+use channels::sum_over_voxels;
 pub use channels::{argmax_channels, softmax_channels, softmax_channels_gradient};
 pub use conv::{
     ConvShape, ConvWeights, Source, conv3d_forward, conv3d_input_gradient, conv3d_weight_gradient,

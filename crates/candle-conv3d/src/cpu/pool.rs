@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Conv3dError, check_length},
-    kernels::Element,
+    kernels::Value,
 };
 
 /// Sizes of a max-pooling.
@@ -38,7 +38,7 @@ impl PoolShape {
 ///
 /// # Errors
 /// [`Conv3dError::Length`] where a slice doesn't fit the shape.
-pub fn max_pool2_forward<T: Element>(
+pub fn max_pool2_forward<T: Value>(
     shape: &PoolShape,
     input: &[T],
     output: &mut [T],
@@ -57,11 +57,11 @@ pub fn max_pool2_forward<T: Element>(
                 for (out, pair) in out.chunks_exact_mut(channels).zip(pairs) {
                     let (even, odd) = pair.split_at(channels);
                     for ((out, &even), &odd) in out.iter_mut().zip(even).zip(odd) {
-                        let greatest = if odd > even { odd } else { even };
-                        *out = if corner == 0 || greatest > *out {
+                        let greatest = even.greater(odd);
+                        *out = if corner == 0 {
                             greatest
                         } else {
-                            *out
+                            out.greater(greatest)
                         };
                     }
                 }
@@ -80,7 +80,7 @@ fn corners(first: usize, row_len: usize, height: usize) -> [usize; 4] {
 ///
 /// # Errors
 /// [`Conv3dError::Length`] where a slice doesn't fit the shape.
-pub fn max_pool2_gradient<T: Element>(
+pub fn max_pool2_gradient<T: Value>(
     shape: &PoolShape,
     input: &[T],
     result: &[T],
@@ -116,8 +116,8 @@ pub fn max_pool2_gradient<T: Element>(
                             outputs.iter_mut().zip(inputs).zip(&result[at..]).zip(open)
                         {
                             let hit = value == greatest;
-                            *out = if hit { *open } else { T::zero() };
-                            *open = if hit { T::zero() } else { *open };
+                            *out = if hit { *open } else { T::ZERO };
+                            *open = if hit { T::ZERO } else { *open };
                         }
                     }
                 }

@@ -30,12 +30,12 @@ pub struct UpsampleShape {
 }
 
 /// Which of the two taps `[0, 1]` of the original kernel a summed tap is made of.
-type Taps = &'static [usize];
+pub(super) type Taps = &'static [usize];
 const BOTH: Taps = &[0, 1];
 /// Taps of the outputs of even and odd index: the input `a`, and for odd ones `a + 1`.
-const BY_PARITY: [&[Taps]; 2] = [&[BOTH], &[&[0], &[1]]];
+pub(super) const BY_PARITY: [&[Taps]; 2] = [&[BOTH], &[&[0], &[1]]];
 /// Seen from input `a`: what it gave to the outputs `2a − 1`, `2a` and `2a + 1`.
-const BY_OUTPUT: [Taps; 3] = [&[1], BOTH, &[0]];
+pub(super) const BY_OUTPUT: [Taps; 3] = [&[1], BOTH, &[0]];
 
 impl UpsampleShape {
     /// Values of the input.
@@ -218,7 +218,7 @@ fn taps_of_parity(parity: usize) -> [&'static [Taps]; 3] {
 }
 
 /// The sum of the weights `[O, C, 2, 2, 2]` that these taps are made of.
-fn summed<T: Element>(
+pub(super) fn summed<T: Element>(
     weight: &[T],
     input_channels: usize,
     output: usize,
@@ -236,7 +236,12 @@ fn summed<T: Element>(
     sum
 }
 
-fn weight_index(input_channels: usize, output: usize, input: usize, [z, y, x]: [usize; 3]) -> usize {
+pub(super) fn weight_index(
+    input_channels: usize,
+    output: usize,
+    input: usize,
+    [z, y, x]: [usize; 3],
+) -> usize {
     (output * input_channels + input) * 8 + z * 4 + y * 2 + x
 }
 
@@ -323,7 +328,7 @@ pub fn upsample2_conv2_weight_gradient<T: Element>(
     }
     if let Some(bias_gradient) = bias_gradient {
         check_length("the bias gradient", outputs, bias_gradient.len())?;
-        super::channels::sum_over_voxels(gradient, bias_gradient);
+        super::channels::sum_over_voxels(gradient, bias_gradient, |value| value);
     }
     Ok(())
 }

@@ -4,8 +4,18 @@ use std::{fmt, sync::OnceLock};
 
 /// An instruction set that has kernels here and that this machine runs: there is no other way to get one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Isa(InstructionSet);
+pub struct Isa(Level);
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Scalar,
+    Avx2,
+    Avx512,
+    Avx512Bf16,
+    Amx,
+}
+
+/// What f32 is computed with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
     Scalar,
@@ -13,23 +23,31 @@ pub(crate) enum InstructionSet {
     Avx512,
 }
 
+/// What products of bf16 are computed with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProductSet {
+    Scalar,
+    /// Widened to f32: right, and no faster than f32.
+    Avx512,
+    Avx512Bf16,
+    Amx,
+}
+
 impl Isa {
     /// Portable Rust, on any machine.
-    pub const SCALAR: Self = Self(InstructionSet::Scalar);
+    pub const SCALAR: Self = Self(Level::Scalar);
 
-    /// Those of this machine, the slowest first: portable, AVX2 with FMA, AVX-512F.
+    /// Those of this machine, the slowest first: portable, AVX2 with FMA, AVX-512F, AVX-512 with bf16, AMX with bf16.
     pub fn available() -> Vec<Self> {
-        let mut sets = vec![Self::SCALAR];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(Self(InstructionSet::Avx2));
-                if is_x86_feature_detected!("avx512f") {
-                    sets.push(Self(InstructionSet::Avx512));
-                }
-            }
-        }
-        sets
+        // Asked once: AMX is asked of the system.
+        static AVAILABLE: OnceLock<Vec<Isa>> = OnceLock::new();
+        AVAILABLE
+            .get_or_init(|| {
+                let mut sets = vec![Self::SCALAR];
+                sets.extend(vector_sets().into_iter().map(Self));
+                sets
+            })
+            .clone()
     }
 
     /// The one to use: the fastest of this machine, or the one that `DEEPFINDER_ISA` names where the machine has it.
@@ -47,14 +65,50 @@ impl Isa {
     /// The name that `DEEPFINDER_ISA` knows it by.
     pub fn name(self) -> &'static str {
         match self.0 {
-            InstructionSet::Scalar => "scalar",
-            InstructionSet::Avx2 => "avx2",
-            InstructionSet::Avx512 => "avx512",
+            Level::Scalar => "scalar",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+            Level::Avx512Bf16 => "avx512bf16",
+            Level::Amx => "amx",
         }
     }
 
+    /// Whether bf16 is computed faster than f32: products of matrices in hardware beat what Winograd's algorithm saves,
+    /// products of vectors don't.
+    pub fn prefers_bf16(self) -> bool {
+        self.0 == Level::Amx
+    }
+
+    /// Whether there are instructions for bf16. Elsewhere it is computed by widening to f32, which takes longer than f32.
+    pub fn has_bf16(self) -> bool {
+        matches!(self.0, Level::Avx512Bf16 | Level::Amx)
+    }
+
+    /// AVX-512 with bf16 and AMX whatever the machine has: for tests that run these instructions in software.
+    ///
+    /// # Safety
+    /// The machine has AVX-512F, BW and VL, and whoever calls sees to it that the instructions beyond are carried out.
+    #[doc(hidden)]
+    #[allow(unsafe_code, reason = "an instruction set that may not be there")]
+    pub unsafe fn assumed() -> [Self; 2] {
+        [Self(Level::Avx512Bf16), Self(Level::Amx)]
+    }
+
     pub(crate) fn set(self) -> InstructionSet {
-        self.0
+        match self.0 {
+            Level::Scalar => InstructionSet::Scalar,
+            Level::Avx2 => InstructionSet::Avx2,
+            Level::Avx512 | Level::Avx512Bf16 | Level::Amx => InstructionSet::Avx512,
+        }
+    }
+
+    pub(crate) fn products(self) -> ProductSet {
+        match self.0 {
+            Level::Scalar | Level::Avx2 => ProductSet::Scalar,
+            Level::Avx512 => ProductSet::Avx512,
+            Level::Avx512Bf16 => ProductSet::Avx512Bf16,
+            Level::Amx => ProductSet::Amx,
+        }
     }
 }
 
@@ -62,4 +116,28 @@ impl fmt::Debug for Isa {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
     }
+}
+
+/// Those beyond the portable one, the slowest first.
+#[cfg(target_arch = "x86_64")]
+fn vector_sets() -> Vec<Level> {
+    let has_all = |level: &Level| match level {
+        Level::Scalar => true,
+        Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        Level::Avx512 => is_x86_feature_detected!("avx512f"),
+        Level::Avx512Bf16 => {
+            is_x86_feature_detected!("avx512bf16")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+        }
+        Level::Amx => super::products::amx_is_available(),
+    };
+    let levels = [Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
+    // Each takes those before for granted.
+    levels.into_iter().take_while(has_all).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_sets() -> Vec<Level> {
+    Vec::new()
 }

@@ -11,16 +11,19 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod isa;
+pub(crate) mod products;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sizes;
 #[cfg(target_arch = "x86_64")]
 mod transform;
+mod value;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 mod winograd;
 
 pub use isa::Isa;
+pub use value::Value;
 pub(crate) use winograd::{COMPONENTS, Finish, INPUTS, MAX_CHANNELS, TILE, TileRow, Transforms};
 
 /// Output channels that one kernel call handles: `vectors` vectors, of which the first `columns` lanes exist.
@@ -95,7 +98,7 @@ pub struct Outer<'a> {
 
 /// An element type with kernels: `f32` (vectorised) and `f64` (portable, for gradient checks).
 pub trait Element:
-    num_traits::Float + num_traits::FromPrimitive + Send + Sync + std::iter::Sum + sealed::Kernels
+    Value + num_traits::Float + num_traits::FromPrimitive + std::iter::Sum + sealed::Kernels
 {
 }
 

@@ -3,8 +3,8 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{
-    check_types, shape_error,
-    storage::{dispatch, read},
+    check_wide, shape_error,
+    storage::{dispatch_wide, own, read},
     volume_shape,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 /// # Errors
 /// Where the tensor has other dimensions or another element type.
 pub fn softmax_channels(input: &Tensor) -> Result<Tensor> {
-    check_types("softmax_channels", &[input])?;
+    check_wide("softmax_channels", &[input])?;
     let (_, channels, _) = volume_shape("softmax_channels", input)?;
     if channels == 0 {
         return Err(shape_error(
@@ -36,7 +36,7 @@ pub fn softmax_channels(input: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Where the tensor has other dimensions, no channel or more than 256, or another element type than f32 and f64.
 pub fn argmax_channels(input: &Tensor) -> Result<Tensor> {
-    check_types("argmax_channels", &[input])?;
+    check_wide("argmax_channels", &[input])?;
     let (_, channels, _) = volume_shape("argmax_channels", input)?;
     if !(1..=256).contains(&channels) {
         return Err(shape_error(
@@ -58,11 +58,11 @@ impl CustomOp1 for Softmax {
     }
 
     fn cpu_fwd(&self, input: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let storage = dispatch!(self.name(), input, T => {
+        let storage = dispatch_wide!(self.name(), input, T => {
             let input = read::<T>(self.name(), input, layout)?;
             let mut output = zeros::<T>(input.len());
             cpu::softmax_channels(self.0, input, &mut output)?;
-            output
+            own(output)
         });
         Ok((storage, layout.shape().clone()))
     }
@@ -91,12 +91,12 @@ impl CustomOp2 for SoftmaxGradient {
         gradient: &CpuStorage,
         gradient_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let storage = dispatch!(self.name(), result, T => {
+        let storage = dispatch_wide!(self.name(), result, T => {
             let result = read::<T>(self.name(), result, result_layout)?;
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
             let mut output = zeros::<T>(result.len());
             cpu::softmax_channels_gradient(self.0, result, gradient, &mut output)?;
-            output
+            own(output)
         });
         Ok((storage, result_layout.shape().clone()))
     }

@@ -3,20 +3,22 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{
+    arithmetic::Arithmetic,
     before_activation, check_types, parameters, shape_error,
-    storage::{dispatch, read},
+    storage::{dispatch, own, read},
     volume_shape,
 };
 use crate::{
     config::{Activation, Conv3dConfig},
-    cpu::{self, ConvShape, Isa, Source},
+    cpu::{ConvShape, Source},
     layout::{from_channels_last, to_channels_last},
     memory::zeros,
 };
 
 /// Convolution (cross-correlation, as in every deep-learning library) of stride 1.
 ///
-/// `input` is `[N, C, D, H, W]`, `weight` `[O, C, kd, kh, kw]`, `bias` `[O]`; all f32 or all f64. The result is
+/// `input` is `[N, C, D, H, W]`, `weight` `[O, C, kd, kh, kw]`, `bias` `[O]`; all f32, all f64, or a bf16 input with f32
+/// parameters, whose weights are rounded as they are used. The result is
 /// `[N, O, D', H', W']`, channels-last in memory. Gradients flow to input, weight and bias.
 ///
 /// # Errors
@@ -67,8 +69,8 @@ impl Convolution {
         bias: Option<&Tensor>,
         config: &Conv3dConfig,
     ) -> Result<(Self, Tensor)> {
-        let tensors: Vec<&Tensor> = sources.iter().copied().chain([weight]).chain(bias).collect();
-        check_types(name, &tensors)?;
+        let parameters_given: Vec<&Tensor> = [weight].into_iter().chain(bias).collect();
+        check_types(name, sources, &parameters_given)?;
         let (batch, _, input) = volume_shape(name, sources[0])?;
         let mut channels = Vec::with_capacity(sources.len());
         for source in sources {
@@ -108,14 +110,16 @@ impl Convolution {
         parameters: &CpuStorage,
         parameters_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let storage = dispatch!(self.name, parameters, T => {
+        let shape = &self.shape;
+        let storage = dispatch!(self.name, sources[0].0, T => {
             let sources = self.sources::<T>(sources)?;
-            let parameters = read::<T>(self.name, parameters, parameters_layout)?;
-            let (weight, bias) = parameters.split_at(self.shape.weight_len().min(parameters.len()));
-            let mut output = zeros::<T>(self.shape.output_len());
+            let parameters = read(self.name, parameters, parameters_layout)?;
+            let (weight, bias) = parameters.split_at(shape.weight_len().min(parameters.len()));
+            let mut output = zeros::<T>(shape.output_len());
             let bias = self.has_bias.then_some(bias);
-            cpu::conv3d_forward(Isa::current(), &self.shape, &sources, weight, bias, self.activation, &mut output)?;
-            output
+            let weights = T::conv_weights(shape.kernel, shape.output_channels, &self.channels, weight)?;
+            T::conv(&weights, shape, &sources, bias, self.activation, &mut output)?;
+            own(output)
         });
         let [depth, height, width] = self.shape.output;
         Ok((
@@ -259,12 +263,11 @@ impl CustomOp2 for InputGradient {
         let dims = (shape.batch, depth, height, width, self.channels);
         let storage = dispatch!(self.name(), gradient, T => {
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
+            let parameters = read(self.name(), parameters, parameters_layout)?;
             let weight = &parameters[..shape.weight_len().min(parameters.len())];
             let mut output = zeros::<T>(shape.batch * depth * height * width * self.channels);
-            let (isa, first) = (Isa::current(), self.first_channel);
-            cpu::conv3d_input_gradient(isa, shape, gradient, weight, first, self.channels, &mut output)?;
-            output
+            T::conv_input_gradient(shape, gradient, weight, self.first_channel, self.channels, &mut output)?;
+            own(output)
         });
         Ok((storage, dims.into()))
     }
@@ -291,11 +294,10 @@ impl WeightGradient {
         let storage = dispatch!(name, gradient, T => {
             let sources = self.0.sources::<T>(sources)?;
             let gradient = read::<T>(name, gradient, gradient_layout)?;
-            let mut output = zeros::<T>(length);
+            let mut output = zeros(length);
             let (weight, bias) = output.split_at_mut(shape.weight_len());
-            let bias = has_bias.then_some(bias);
-            cpu::conv3d_weight_gradient(Isa::current(), shape, &sources, gradient, weight, bias)?;
-            output
+            T::conv_weight_gradient(shape, &sources, gradient, weight, has_bias.then_some(bias))?;
+            own(output)
         });
         Ok((storage, length.into()))
     }

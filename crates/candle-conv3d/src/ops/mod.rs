@@ -1,8 +1,11 @@
 //! The public functions on tensors, as candle custom ops. Each gradient is a custom op too, so that another device
 //! only adds its `*_fwd` beside the CPU's.
 
+mod arithmetic;
 mod channels;
 mod conv;
+mod convert;
+mod planes;
 mod pool;
 mod prepacked;
 mod storage;
@@ -10,6 +13,8 @@ mod upsample;
 
 pub use channels::{argmax_channels, softmax_channels};
 pub use conv::{conv3d, conv3d_concat};
+pub use convert::convert;
+pub use planes::copy_planes;
 pub use pool::max_pool2;
 pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros, max_pool2_into};
 pub use upsample::upsample2_conv2;
@@ -17,16 +22,36 @@ pub use upsample::upsample2_conv2;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
 use crate::{config::Activation, cpu, error::Conv3dError, memory::zeros};
-use storage::{dispatch, read};
+use storage::{dispatch, own, read};
 
-/// Refuses tensors of other types than f32 and f64, or of several.
-fn check_types(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
-    let found: Vec<DType> = tensors.iter().map(|tensor| tensor.dtype()).collect();
-    let supported = matches!(found.first(), Some(DType::F32 | DType::F64));
-    if supported && found.windows(2).all(|pair| pair[0] == pair[1]) {
+/// Refuses volumes of other types than f32, f64 and bf16, or of several, and parameters of another type than these
+/// have: the same, or f32 for bf16.
+fn check_types(op: &'static str, volumes: &[&Tensor], parameters: &[&Tensor]) -> Result<()> {
+    let found = |tensors: &[&Tensor]| tensors.iter().map(|tensor| tensor.dtype()).collect();
+    let (volumes, parameters): (Vec<DType>, Vec<DType>) = (found(volumes), found(parameters));
+    let of_parameters = match volumes.first() {
+        Some(DType::BF16 | DType::F32) => DType::F32,
+        _ => DType::F64,
+    };
+    let supported = matches!(volumes.first(), Some(DType::BF16 | DType::F32 | DType::F64));
+    let one_type = volumes.windows(2).all(|pair| pair[0] == pair[1]);
+    if supported && one_type && parameters.iter().all(|dtype| *dtype == of_parameters) {
         Ok(())
     } else {
+        let found = [volumes, parameters].concat();
         Err(Conv3dError::ElementType { op, found }.into())
+    }
+}
+
+/// Refuses tensors of other types than f32 and f64.
+fn check_wide(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
+    match tensors.iter().find(|tensor| tensor.dtype() == DType::BF16) {
+        Some(tensor) => Err(Conv3dError::ElementType {
+            op,
+            found: vec![tensor.dtype()],
+        }
+        .into()),
+        None => check_types(op, tensors, &[]),
     }
 }
 
@@ -97,7 +122,7 @@ impl CustomOp2 for ReluGradient {
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
             let mut output = zeros::<T>(result.len());
             cpu::relu_gradient(result, gradient, &mut output)?;
-            output
+            own(output)
         });
         Ok((storage, result_layout.shape().clone()))
     }

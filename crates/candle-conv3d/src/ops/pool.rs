@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tenso
 
 use super::{
     check_types, shape_error,
-    storage::{dispatch, read},
+    storage::{dispatch, own, read},
     volume_shape,
 };
 use crate::{
@@ -15,14 +15,14 @@ use crate::{
 
 /// Max-pooling of 2³ voxels with stride 2.
 ///
-/// `input` is `[N, C, D, H, W]` of even sizes, f32 or f64; the result `[N, C, D/2, H/2, W/2]`, channels-last in
+/// `input` is `[N, C, D, H, W]` of even sizes, f32, f64 or bf16; the result `[N, C, D/2, H/2, W/2]`, channels-last in
 /// memory. The gradient goes to the first of the greatest voxels, in the order z, y, x.
 ///
 /// # Errors
-/// Where a size is odd, or the element type isn't one of the two.
+/// Where a size is odd, or the element type isn't one of the three.
 pub fn max_pool2(input: &Tensor) -> Result<Tensor> {
     const NAME: &str = "max_pool2";
-    check_types(NAME, &[input])?;
+    check_types(NAME, &[input], &[])?;
     let (batch, channels, size) = volume_shape(NAME, input)?;
     if size.iter().any(|size| size % 2 != 0) {
         return Err(shape_error(
@@ -53,7 +53,7 @@ impl CustomOp1 for MaxPool {
             let input = read::<T>(self.name(), input, layout)?;
             let mut output = zeros::<T>(self.0.output_len());
             cpu::max_pool2_forward(&self.0, input, &mut output)?;
-            output
+            own(output)
         });
         let [depth, height, width] = self.0.output;
         Ok((
@@ -93,7 +93,7 @@ impl CustomOp3 for MaxPoolGradient {
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
             let mut output = zeros::<T>(input.len());
             cpu::max_pool2_gradient(&self.0, input, result, gradient, &mut output)?;
-            output
+            own(output)
         });
         Ok((storage, input_layout.shape().clone()))
     }

@@ -1,44 +1,82 @@
 //! Layers for inference: weights are brought into the kernels' order once, and results go where they are wanted.
 
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
+use half::bf16;
 
 use super::{
+    arithmetic::Arithmetic,
     check_types, shape_error,
-    storage::{read, write},
+    storage::{dispatch, read, write},
     volume_shape,
 };
 use crate::{
     config::{Activation, Padding},
-    cpu::{self, ConvShape, ConvWeights, Isa, Source, UpsampleShape, UpsampleWeights},
+    cpu::{self, ConvShape, Source, UpsampleShape},
     error::Conv3dError,
     layout::{as_channels_last, to_channels_last},
 };
 
 /// Weights of a layer and its bias.
-struct Parameters<W, T> {
+struct Parameters<W, P> {
     weights: W,
-    bias: Option<Vec<T>>,
+    bias: Option<Vec<P>>,
 }
 
-/// Weights and bias of whatever element type the tensors have: the macro runs the body for it.
+/// Weights for the element type of the volumes: the macro runs the body for it.
 macro_rules! by_type {
-    ($weight:expr, $t:ident => $parameters:expr) => {
-        match $weight.dtype() {
+    ($op:expr, $dtype:expr, $t:ident => $parameters:expr) => {
+        match $dtype {
+            DType::BF16 => {
+                type $t = bf16;
+                Typed::BF16($parameters)
+            }
+            DType::F32 => {
+                type $t = f32;
+                Typed::F32($parameters)
+            }
             DType::F64 => {
                 type $t = f64;
                 Typed::F64($parameters)
             }
-            _ => {
-                type $t = f32;
-                Typed::F32($parameters)
+            other => {
+                return Err(Conv3dError::ElementType {
+                    op: $op,
+                    found: vec![other],
+                }
+                .into());
             }
         }
     };
 }
 
-enum Typed<A, B> {
-    F32(A),
-    F64(B),
+enum Typed<A, B, C> {
+    BF16(A),
+    F32(B),
+    F64(C),
+}
+
+type TypedConv = Typed<
+    Parameters<cpu::bf16::ConvWeights, f32>,
+    Parameters<cpu::ConvWeights<f32>, f32>,
+    Parameters<cpu::ConvWeights<f64>, f64>,
+>;
+
+type TypedUpsample = Typed<
+    Parameters<cpu::bf16::UpsampleWeights, f32>,
+    Parameters<cpu::UpsampleWeights<f32>, f32>,
+    Parameters<cpu::UpsampleWeights<f64>, f64>,
+>;
+
+/// The type that parameters have for volumes of a type.
+fn check_parameters(op: &'static str, parameters: &[&Tensor], dtype: DType) -> Result<()> {
+    let expected = if dtype == DType::BF16 { DType::F32 } else { dtype };
+    match parameters.iter().find(|tensor| tensor.dtype() != expected) {
+        Some(tensor) => {
+            let found = vec![dtype, tensor.dtype()];
+            Err(Conv3dError::ElementType { op, found }.into())
+        }
+        None => Ok(()),
+    }
 }
 
 fn bias_values<T: candle_core::WithDType>(bias: Option<&Tensor>) -> Result<Option<Vec<T>>> {
@@ -60,14 +98,16 @@ pub struct PrepackedConv3d {
     output_channels: usize,
     kernel: [usize; 3],
     activation: Activation,
-    parameters: Typed<Parameters<ConvWeights<f32>, f32>, Parameters<ConvWeights<f64>, f64>>,
+    dtype: DType,
+    parameters: TypedConv,
 }
 
 impl PrepackedConv3d {
     const NAME: &str = "prepacked conv3d";
 
     /// Prepares `weight` `[O, C, kd, kh, kw]` and `bias` `[O]` for sources of these numbers of channels (C in all; one
-    /// source, or two to be read as if concatenated).
+    /// source, or two to be read as if concatenated) and of this element type: that of the parameters, or bf16 for
+    /// parameters in f32.
     ///
     /// # Errors
     /// Where shapes or element types don't fit.
@@ -76,9 +116,10 @@ impl PrepackedConv3d {
         bias: Option<&Tensor>,
         source_channels: &[usize],
         activation: Activation,
+        dtype: DType,
     ) -> Result<Self> {
         let tensors: Vec<&Tensor> = [weight].into_iter().chain(bias).collect();
-        check_types(Self::NAME, &tensors)?;
+        check_parameters(Self::NAME, &tensors, dtype)?;
         let channels: usize = source_channels.iter().sum();
         let (output_channels, kernel) = match *weight.dims() {
             [outputs, inputs, kd, kh, kw] if inputs == channels => (outputs, [kd, kh, kw]),
@@ -89,21 +130,16 @@ impl PrepackedConv3d {
         };
         check_bias(Self::NAME, bias, output_channels)?;
         let flat = weight.flatten_all()?;
-        let parameters = by_type!(weight, T => Parameters {
-            weights: ConvWeights::new(
-                Isa::current(),
-                kernel,
-                output_channels,
-                source_channels,
-                &flat.to_vec1::<T>()?,
-            )?,
-            bias: bias_values::<T>(bias)?,
+        let parameters = by_type!(Self::NAME, dtype, T => Parameters {
+            weights: T::conv_weights(kernel, output_channels, source_channels, &flat.to_vec1()?)?,
+            bias: bias_values(bias)?,
         });
         Ok(Self {
             source_channels: source_channels.to_vec(),
             output_channels,
             kernel,
             activation,
+            dtype,
             parameters,
         })
     }
@@ -115,13 +151,16 @@ impl PrepackedConv3d {
 
     /// Writes the convolution of the sources, `[N, C, D, H, W]` each, into `output`, `[N, O, D', H', W']` and
     /// channels-last in memory (see [`channels_last_zeros`](crate::channels_last_zeros)), or a part of such along D
-    /// where N is 1. What `output` held before doesn't matter.
+    /// where N is 1. What `output` held before doesn't matter. It has the element type of the sources; of bf16 it may
+    /// have f32, for results that are not to be rounded.
     ///
     /// # Errors
     /// Where shapes or element types don't fit, or `output` has another layout or shares memory with a source.
     pub fn write(&self, sources: &[&Tensor], padding: &Padding, output: &Tensor) -> Result<()> {
-        let tensors: Vec<&Tensor> = sources.iter().copied().chain([output]).collect();
-        check_types(Self::NAME, &tensors)?;
+        check_volumes(Self::NAME, self.dtype, sources)?;
+        if !(self.dtype == DType::BF16 && output.dtype() == DType::F32) {
+            check_volumes(Self::NAME, self.dtype, &[output])?;
+        }
         let count = self.source_channels.len();
         let first = match sources.first() {
             Some(first) if sources.len() == count => *first,
@@ -156,6 +195,17 @@ impl std::fmt::Debug for PrepackedConv3d {
     }
 }
 
+/// Refuses volumes of another element type than the layer is for.
+fn check_volumes(op: &'static str, dtype: DType, volumes: &[&Tensor]) -> Result<()> {
+    match volumes.iter().find(|volume| volume.dtype() != dtype) {
+        Some(volume) => {
+            let found = vec![dtype, volume.dtype()];
+            Err(Conv3dError::ElementType { op, found }.into())
+        }
+        None => Ok(()),
+    }
+}
+
 fn check_output(
     op: &'static str,
     output: &Tensor,
@@ -184,33 +234,44 @@ impl Convolution<'_> {
         layout: &Layout,
         sources: &[(&CpuStorage, &Layout)],
     ) -> Result<()> {
+        let name = PrepackedConv3d::NAME;
+        let (shape, activation) = (&self.shape, self.layer.activation);
         match &self.layer.parameters {
-            Typed::F32(parameters) => self.run_typed(parameters, output, layout, sources),
-            Typed::F64(parameters) => self.run_typed(parameters, output, layout, sources),
+            Typed::BF16(Parameters { weights, bias }) => {
+                let (sources, bias) = (self.sources::<bf16>(sources)?, bias.as_deref());
+                if matches!(output, CpuStorage::F32(_)) {
+                    let output = write::<f32>(name, output, layout)?;
+                    weights.forward(shape, &sources, bias, activation, output)?;
+                } else {
+                    let output = write::<bf16>(name, output, layout)?;
+                    weights.forward(shape, &sources, bias, activation, output)?;
+                }
+            }
+            Typed::F32(Parameters { weights, bias }) => {
+                let (sources, output) = (self.sources(sources)?, write(name, output, layout)?);
+                weights.forward(shape, &sources, bias.as_deref(), activation, output)?;
+            }
+            Typed::F64(Parameters { weights, bias }) => {
+                let (sources, output) = (self.sources(sources)?, write(name, output, layout)?);
+                weights.forward(shape, &sources, bias.as_deref(), activation, output)?;
+            }
         }
+        Ok(())
     }
 
-    fn run_typed<T: cpu::Element + candle_core::WithDType>(
+    fn sources<'a, T: candle_core::WithDType>(
         &self,
-        parameters: &Parameters<ConvWeights<T>, T>,
-        output: &mut CpuStorage,
-        layout: &Layout,
-        sources: &[(&CpuStorage, &Layout)],
-    ) -> Result<()> {
-        let name = PrepackedConv3d::NAME;
+        sources: &[(&'a CpuStorage, &Layout)],
+    ) -> Result<Vec<Source<'a, T>>> {
         let sources = sources.iter().zip(&self.layer.source_channels);
-        let sources: Vec<Source<'_, T>> = sources
+        sources
             .map(|(&(storage, layout), &channels)| {
                 Ok(Source {
-                    values: read(name, storage, layout)?,
+                    values: read(PrepackedConv3d::NAME, storage, layout)?,
                     channels,
                 })
             })
-            .collect::<Result<_>>()?;
-        let output = write(name, output, layout)?;
-        let bias = parameters.bias.as_deref();
-        let weights = &parameters.weights;
-        Ok(weights.forward(&self.shape, &sources, bias, self.layer.activation, output)?)
+            .collect()
     }
 }
 
@@ -253,31 +314,34 @@ impl InplaceOp3 for Convolution<'_> {
 pub struct PrepackedUpsample {
     channels: [usize; 2],
     activation: Activation,
-    parameters: Typed<Parameters<UpsampleWeights<f32>, f32>, Parameters<UpsampleWeights<f64>, f64>>,
+    dtype: DType,
+    parameters: TypedUpsample,
 }
 
 impl PrepackedUpsample {
     const NAME: &str = "prepacked upsample2_conv2";
 
-    /// Prepares `weight` `[O, C, 2, 2, 2]` and `bias` `[O]`.
+    /// Prepares `weight` `[O, C, 2, 2, 2]` and `bias` `[O]` for volumes of this element type: that of the parameters, or
+    /// bf16 for parameters in f32.
     ///
     /// # Errors
     /// Where shapes or element types don't fit.
-    pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation, dtype: DType) -> Result<Self> {
         let tensors: Vec<&Tensor> = [weight].into_iter().chain(bias).collect();
-        check_types(Self::NAME, &tensors)?;
+        check_parameters(Self::NAME, &tensors, dtype)?;
         let &[outputs, inputs, 2, 2, 2] = weight.dims() else {
             return Err(shape_error(Self::NAME, "the weight", "[O, C, 2, 2, 2]", weight));
         };
         check_bias(Self::NAME, bias, outputs)?;
         let flat = weight.flatten_all()?;
-        let parameters = by_type!(weight, T => Parameters {
-            weights: UpsampleWeights::new(Isa::current(), outputs, inputs, &flat.to_vec1::<T>()?)?,
-            bias: bias_values::<T>(bias)?,
+        let parameters = by_type!(Self::NAME, dtype, T => Parameters {
+            weights: T::upsample_weights(outputs, inputs, &flat.to_vec1()?)?,
+            bias: bias_values(bias)?,
         });
         Ok(Self {
             channels: [outputs, inputs],
             activation,
+            dtype,
             parameters,
         })
     }
@@ -293,7 +357,7 @@ impl PrepackedUpsample {
     /// # Errors
     /// Where shapes or element types don't fit, or `output` has another layout or shares memory with `input`.
     pub fn write(&self, input: &Tensor, output: &Tensor) -> Result<()> {
-        check_types(Self::NAME, &[input, output])?;
+        check_volumes(Self::NAME, self.dtype, &[input, output])?;
         let [output_channels, input_channels] = self.channels;
         let (batch, found, size) = volume_shape(Self::NAME, input)?;
         if found != input_channels {
@@ -335,17 +399,24 @@ struct Upsampling<'a> {
 }
 
 impl Upsampling<'_> {
-    fn run<T: cpu::Element + candle_core::WithDType>(
+    fn run<T: Arithmetic>(
         &self,
-        parameters: &Parameters<UpsampleWeights<T>, T>,
+        Parameters { weights, bias }: &Parameters<T::UpsampleWeights, T::Parameter>,
         (output, layout): (&mut CpuStorage, &Layout),
         (input, input_layout): (&CpuStorage, &Layout),
     ) -> Result<()> {
         let name = PrepackedUpsample::NAME;
         let (input, output) = (read(name, input, input_layout)?, write(name, output, layout)?);
-        let (bias, activation) = (parameters.bias.as_deref(), self.layer.activation);
-        let weights = &parameters.weights;
-        Ok(weights.forward(&self.shape, self.planes, input, bias, activation, output)?)
+        let activation = self.layer.activation;
+        Ok(T::upsample(
+            weights,
+            &self.shape,
+            self.planes,
+            input,
+            bias.as_deref(),
+            activation,
+            output,
+        )?)
     }
 }
 
@@ -362,8 +433,9 @@ impl InplaceOp2 for Upsampling<'_> {
         input_layout: &Layout,
     ) -> Result<()> {
         match &self.layer.parameters {
-            Typed::F32(parameters) => self.run(parameters, (output, layout), (input, input_layout)),
-            Typed::F64(parameters) => self.run(parameters, (output, layout), (input, input_layout)),
+            Typed::BF16(parameters) => self.run::<bf16>(parameters, (output, layout), (input, input_layout)),
+            Typed::F32(parameters) => self.run::<f32>(parameters, (output, layout), (input, input_layout)),
+            Typed::F64(parameters) => self.run::<f64>(parameters, (output, layout), (input, input_layout)),
         }
     }
 }
@@ -371,7 +443,7 @@ impl InplaceOp2 for Upsampling<'_> {
 /// A tensor `[N, C, D, H, W]` of zeros, channels-last in memory: a place for results.
 ///
 /// # Errors
-/// Where the element type is neither f32 nor f64, or the device cannot hold it.
+/// Where the element type is none of bf16, f32 and f64, or the device cannot hold it.
 pub fn channels_last_zeros(
     [batch, channels, depth, height, width]: [usize; 5],
     dtype: DType,
@@ -380,6 +452,7 @@ pub fn channels_last_zeros(
     let shape = (batch, depth, height, width, channels);
     let length = batch * depth * height * width * channels;
     let tensor = match dtype {
+        DType::BF16 => Tensor::from_vec(crate::memory::zeros::<bf16>(length), shape, device)?,
         DType::F32 => Tensor::from_vec(crate::memory::zeros::<f32>(length), shape, device)?,
         DType::F64 => Tensor::from_vec(crate::memory::zeros::<f64>(length), shape, device)?,
         other => {
@@ -399,7 +472,7 @@ pub fn channels_last_zeros(
 /// Where shapes or element types don't fit, or `output` has another layout or shares memory with `input`.
 pub fn max_pool2_into(input: &Tensor, output: &Tensor) -> Result<()> {
     const NAME: &str = "max_pool2_into";
-    check_types(NAME, &[input, output])?;
+    check_types(NAME, &[input, output], &[])?;
     let (batch, channels, size) = volume_shape(NAME, input)?;
     if size.iter().any(|side| side % 2 == 1) {
         return Err(shape_error(NAME, "the input", "even sides", input));
@@ -429,27 +502,10 @@ impl InplaceOp2 for Pool {
         input: &CpuStorage,
         input_layout: &Layout,
     ) -> Result<()> {
-        let layouts = (layout, input_layout);
-        if matches!(output, CpuStorage::F64(_)) {
-            self.run::<f64>(output, input, layouts)
-        } else {
-            self.run::<f32>(output, input, layouts)
-        }
-    }
-}
-
-impl Pool {
-    fn run<T: cpu::Element + candle_core::WithDType>(
-        &self,
-        output: &mut CpuStorage,
-        input: &CpuStorage,
-        (layout, input_layout): (&Layout, &Layout),
-    ) -> Result<()> {
         let name = InplaceOp2::name(self);
-        let (input, output) = (
-            read::<T>(name, input, input_layout)?,
-            write(name, output, layout)?,
-        );
-        Ok(cpu::max_pool2_forward(&self.0, input, output)?)
+        dispatch!(name, input, T => {
+            let (input, output) = (read::<T>(name, input, input_layout)?, write(name, output, layout)?);
+            Ok(cpu::max_pool2_forward(&self.0, input, output)?)
+        })
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn write<'a, T: WithDType>(
         .ok_or(Conv3dError::NotContiguous { op })?;
     let found = storage.dtype();
     let values: Option<&mut Vec<T>> = match storage {
+        CpuStorage::BF16(values) => (values as &mut dyn Any).downcast_mut(),
         CpuStorage::F32(values) => (values as &mut dyn Any).downcast_mut(),
         CpuStorage::F64(values) => (values as &mut dyn Any).downcast_mut(),
         _ => None,
@@ -40,17 +41,26 @@ pub(super) fn write<'a, T: WithDType>(
     Ok(&mut values[start..end])
 }
 
-/// Runs the body for the storage's element type and wraps the `Vec` that it gives.
+/// Values as a storage.
+pub(super) fn own<T: WithDType>(values: Vec<T>) -> CpuStorage {
+    T::to_cpu_storage_owned(values)
+}
+
+/// Runs the body for the storage's element type.
 macro_rules! dispatch {
     ($op:expr, $storage:expr, $t:ident => $body:block) => {
         match $storage {
+            candle_core::CpuStorage::BF16(_) => {
+                type $t = half::bf16;
+                $body
+            }
             candle_core::CpuStorage::F32(_) => {
                 type $t = f32;
-                candle_core::CpuStorage::F32($body)
+                $body
             }
             candle_core::CpuStorage::F64(_) => {
                 type $t = f64;
-                candle_core::CpuStorage::F64($body)
+                $body
             }
             other => {
                 use candle_core::backend::BackendStorage;
@@ -61,3 +71,25 @@ macro_rules! dispatch {
     };
 }
 pub(super) use dispatch;
+
+/// [`dispatch`] for what is not computed in bf16.
+macro_rules! dispatch_wide {
+    ($op:expr, $storage:expr, $t:ident => $body:block) => {
+        match $storage {
+            candle_core::CpuStorage::F32(_) => {
+                type $t = f32;
+                $body
+            }
+            candle_core::CpuStorage::F64(_) => {
+                type $t = f64;
+                $body
+            }
+            other => {
+                use candle_core::backend::BackendStorage;
+                let found = vec![other.dtype()];
+                return Err(crate::error::Conv3dError::ElementType { op: $op, found }.into());
+            }
+        }
+    };
+}
+pub(super) use dispatch_wide;

@@ -3,20 +3,22 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{
+    arithmetic::Arithmetic,
     before_activation, check_types, parameters, shape_error,
-    storage::{dispatch, read},
+    storage::{dispatch, own, read},
     volume_shape,
 };
 use crate::{
     config::Activation,
-    cpu::{self, Isa, UpsampleShape},
+    cpu::UpsampleShape,
     layout::{from_channels_last, to_channels_last},
     memory::zeros,
 };
 
 /// Nearest-neighbour upsampling ×2, then a 2³ convolution with "same" padding (0 before, 1 after), as one step.
 ///
-/// `input` is `[N, C, D, H, W]`, `weight` `[O, C, 2, 2, 2]`, `bias` `[O]`; all f32 or all f64. The result is
+/// `input` is `[N, C, D, H, W]`, `weight` `[O, C, 2, 2, 2]`, `bias` `[O]`; all f32, all f64, or a bf16
+/// input with f32 parameters. The result is
 /// `[N, O, 2D, 2H, 2W]`, channels-last in memory. The upsampled volume is never built: weights summed beforehand give
 /// the same with 27 instead of 64 products per input voxel and channel pair. Gradients flow to input, weight and bias.
 ///
@@ -29,8 +31,8 @@ pub fn upsample2_conv2(
     activation: Activation,
 ) -> Result<Tensor> {
     const NAME: &str = "upsample2_conv2";
-    let tensors: Vec<&Tensor> = [input, weight].into_iter().chain(bias).collect();
-    check_types(NAME, &tensors)?;
+    let parameters_given: Vec<&Tensor> = [weight].into_iter().chain(bias).collect();
+    check_types(NAME, &[input], &parameters_given)?;
     let (batch, input_channels, size) = volume_shape(NAME, input)?;
     let output_channels = match *weight.dims() {
         [outputs, inputs, 2, 2, 2] if inputs == input_channels => outputs,
@@ -81,12 +83,13 @@ impl CustomOp2 for UpConvolution {
         let shape = &self.shape;
         let storage = dispatch!(self.name(), input, T => {
             let input = read::<T>(self.name(), input, input_layout)?;
-            let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
+            let parameters = read(self.name(), parameters, parameters_layout)?;
             let (weight, bias) = parameters.split_at(shape.weight_len().min(parameters.len()));
             let mut output = zeros::<T>(shape.output_len());
             let bias = self.has_bias.then_some(bias);
-            cpu::upsample2_conv2_forward(Isa::current(), shape, input, weight, bias, self.activation, &mut output)?;
-            output
+            let weights = T::upsample_weights(shape.output_channels, shape.input_channels, weight)?;
+            T::upsample(&weights, shape, shape.input[0], input, bias, self.activation, &mut output)?;
+            own(output)
         });
         let [depth, height, width] = shape.input.map(|size| 2 * size);
         Ok((
@@ -133,11 +136,11 @@ impl CustomOp2 for InputGradient {
         let shape = &self.0;
         let storage = dispatch!(self.name(), gradient, T => {
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let parameters = read::<T>(self.name(), parameters, parameters_layout)?;
+            let parameters = read(self.name(), parameters, parameters_layout)?;
             let weight = &parameters[..shape.weight_len().min(parameters.len())];
             let mut output = zeros::<T>(shape.input_len());
-            cpu::upsample2_conv2_input_gradient(Isa::current(), shape, gradient, weight, &mut output)?;
-            output
+            T::upsample_input_gradient(shape, gradient, weight, &mut output)?;
+            own(output)
         });
         let [depth, height, width] = shape.input;
         Ok((
@@ -167,11 +170,10 @@ impl CustomOp2 for WeightGradient {
         let storage = dispatch!(self.name(), input, T => {
             let input = read::<T>(self.name(), input, input_layout)?;
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let mut output = zeros::<T>(length);
+            let mut output = zeros(length);
             let (weight, bias) = output.split_at_mut(shape.weight_len());
-            let bias = has_bias.then_some(bias);
-            cpu::upsample2_conv2_weight_gradient(Isa::current(), shape, input, gradient, weight, bias)?;
-            output
+            T::upsample_weight_gradient(shape, input, gradient, weight, has_bias.then_some(bias))?;
+            own(output)
         });
         Ok((storage, length.into()))
     }

@@ -9,7 +9,7 @@ use candle_conv3d::{
 use candle_core::{DType, Device, Result, Tensor};
 use proptest::{prelude::*, test_runner::TestCaseResult};
 
-use crate::problems::{channels_last, difference, random};
+use crate::problems::{self, channels_last, difference, random};
 
 /// Rounding of f32 sums of up to 27 × 80 products, relative to the greatest value.
 const TOLERANCE: f64 = 5e-6;
@@ -90,14 +90,7 @@ fn volume(values: Vec<f32>, batch: usize, [d, h, w]: [usize; 3], channels: usize
 }
 
 fn close(found: &[f32], expected: &[f64]) -> bool {
-    let scale = expected
-        .iter()
-        .fold(1.0, |scale: f64, value| scale.max(value.abs()));
-    found.len() == expected.len()
-        && found
-            .iter()
-            .zip(expected)
-            .all(|(&a, &b)| (f64::from(a) - b).abs() <= TOLERANCE * scale)
+    problems::close(found, expected, TOLERANCE)
 }
 
 /// Runs a test on tensors inside proptest.

@@ -62,7 +62,7 @@ proptest! {
             [a, b] => conv3d_concat(a, b, &weight, bias.as_ref(), &config),
             _ => unreachable!("one or two"),
         }.unwrap();
-        let layer = PrepackedConv3d::new(&weight, bias.as_ref(), &channels, activation).unwrap();
+        let layer = PrepackedConv3d::new(&weight, bias.as_ref(), &channels, activation, dtype).unwrap();
         // Twice: a layer is not used up.
         for _ in 0..2 {
             let found = within(expected.dims(), dtype, |part| {
@@ -88,7 +88,7 @@ proptest! {
         let whole = upsample2_conv2(&input, &weight, Some(&bias), Activation::Relu).unwrap();
         let planes = size[0].saturating_sub(left).max(1);
         let expected = whole.narrow(2, 0, 2 * planes).unwrap();
-        let layer = PrepackedUpsample::new(&weight, Some(&bias), Activation::Relu).unwrap();
+        let layer = PrepackedUpsample::new(&weight, Some(&bias), Activation::Relu, dtype).unwrap();
         let found = within(expected.dims(), dtype, |part| layer.write(&input, part).unwrap());
         prop_assert!(values(&found) == values(&expected));
     }
@@ -110,7 +110,7 @@ proptest! {
 #[test]
 fn what_does_not_fit_is_refused() {
     let weight = random(1, &[4, 3, 3, 3, 3], DType::F32);
-    let layer = PrepackedConv3d::new(&weight, None, &[3], Activation::Identity).unwrap();
+    let layer = PrepackedConv3d::new(&weight, None, &[3], Activation::Identity, DType::F32).unwrap();
     let input = random(2, &[1, 3, 5, 5, 5], DType::F32);
     let place = |shape: [usize; 5], dtype| channels_last_zeros(shape, dtype, &Device::Cpu).unwrap();
     let write = |sources: &[&Tensor], output: &Tensor| layer.write(sources, &Padding::Same, output);
@@ -130,11 +130,11 @@ fn what_does_not_fit_is_refused() {
     assert!(write(&[], &output).is_err(), "no source");
     assert!(write(&[&input, &input], &output).is_err(), "a source too many");
     assert!(
-        PrepackedConv3d::new(&weight, None, &[2], Activation::Identity).is_err(),
+        PrepackedConv3d::new(&weight, None, &[2], Activation::Identity, DType::F32).is_err(),
         "channels"
     );
     assert!(
-        PrepackedUpsample::new(&weight, None, Activation::Identity).is_err(),
+        PrepackedUpsample::new(&weight, None, Activation::Identity, DType::F32).is_err(),
         "a 3³ kernel"
     );
 }

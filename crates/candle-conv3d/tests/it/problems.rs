@@ -41,3 +41,15 @@ pub(crate) fn difference(found: &Tensor, expected: &Tensor) -> Result<f64> {
         .fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs()))
         / scale)
 }
+
+/// Whether values are within that of what is expected, relative to the greatest (or 1 where that is smaller).
+pub(crate) fn close(found: &[f32], expected: &[f64], tolerance: f64) -> bool {
+    let scale = expected
+        .iter()
+        .fold(1.0, |scale: f64, value| scale.max(value.abs()));
+    found.len() == expected.len()
+        && found
+            .iter()
+            .zip(expected)
+            .all(|(&a, &b)| (f64::from(a) - b).abs() <= tolerance * scale)
+}

@@ -1,5 +1,6 @@
 use deepfinder_core::{NoProgress, Volume, VolumeWriter, WindowWriter};
 use deepfinder_infer::{Plan, SegmentParams, segment};
+use deepfinder_net::Precision;
 use ndarray::{Array3, Array4, ArrayView3, s};
 
 use crate::{CLASSES, argmax, net, noise, normalised, run, scores_of};
@@ -69,6 +70,17 @@ fn tiny_tomograms_are_padded() {
         let (labels, scores, _) = run(&net(), &tomogram, Plan::default(), 1 << 30);
         assert_eq!((labels, scores), (argmax(&expected), expected));
     }
+}
+
+/// Tiles give the same bits in bf16 too.
+#[test]
+fn tiles_in_bf16() {
+    let net = net().with_precision(Precision::Bf16);
+    let tomogram = noise([37, 38, 42], 3);
+    let [whole, cut] =
+        [None, Some([20, 24, 24])].map(|tile| run(&net, &tomogram, Plan::Exact { tile }, 1 << 30));
+    assert!(whole.2.tiles == 1 && cut.2.tiles > 1);
+    assert!(whole.0 == cut.0 && whole.1 == cut.1);
 }
 
 /// A volume in memory that counts its windows, and takes nothing else.

@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Tensor};
-use deepfinder_net::{NetError, RECEPTIVE_FIELD, Skip, UNet, Weights};
+use deepfinder_net::{NetError, Precision, RECEPTIVE_FIELD, Skip, UNet, Weights};
 
 use rand::{RngExt, SeedableRng};
 
@@ -122,6 +122,47 @@ fn a_sweep_is_a_pass_over_the_whole() {
             );
         }
     }
+}
+
+/// In bf16, pieces of any size give the same, and what a pass over the whole gives; and that is close to f32.
+#[test]
+fn sweeps_in_bf16_agree() {
+    let net = UNet::new(&weights(3, 6), &Device::Cpu).unwrap();
+    let half = net.clone().with_precision(Precision::Bf16);
+    assert_eq!(half.precision(), Precision::Bf16);
+    let input = noise(48, &[1, 1, 48, 8, 12]);
+    let of_sweep = |chunk: usize, skip| {
+        let mut sweep = half.sweep(skip).unwrap();
+        let mut found = Vec::new();
+        for z in (0..48).step_by(chunk) {
+            let planes = chunk.min(48 - z);
+            let give = |logits| {
+                found.push(logits);
+                Ok::<_, NetError>(())
+            };
+            sweep
+                .push(&input.narrow(2, z, planes).unwrap(), z + planes == 48, give)
+                .unwrap();
+        }
+        Tensor::cat(&found, 2).unwrap()
+    };
+    let largest = |a: &Tensor, b: &Tensor| {
+        let difference = (a - b).unwrap().abs().unwrap();
+        difference.max_all().unwrap().to_scalar::<f32>().unwrap()
+    };
+    let whole = of_sweep(48, Skip::Keep);
+    for (chunk, skip) in [(4, Skip::Keep), (20, Skip::Recompute), (8, Skip::Recompute)] {
+        assert_eq!(
+            bits(&of_sweep(chunk, skip)),
+            bits(&whole),
+            "pieces of {chunk}, {skip:?}"
+        );
+    }
+    let (forward, single) = (half.forward(&input).unwrap(), net.forward(&input).unwrap());
+    let scale = largest(&single, &single.zeros_like().unwrap());
+    assert!(largest(&whole, &forward) < 1e-4 * scale);
+    let off = largest(&whole, &single) / scale;
+    assert!(0.0 < off && off < 0.03, "{off}");
 }
 
 fn noise(seed: u64, shape: &[usize]) -> Tensor {
