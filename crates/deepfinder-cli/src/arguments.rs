@@ -30,6 +30,9 @@ pub(crate) struct Global {
     /// Where the network runs: auto, cpu, or cuda:0, cuda:1, … for a graphics card
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: String,
+    /// What the network computes with: f32, bf16, or auto for the faster of them there
+    #[arg(long, global = true, default_value = "auto", value_name = "PRECISION")]
+    pub(crate) precision: String,
     /// Say more of what is done; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

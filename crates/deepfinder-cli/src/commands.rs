@@ -3,12 +3,13 @@ use std::path::Path;
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob,
-    MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions,
-    SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TomogramTable,
-    TrainPlan, TrainSettings, average_particles, bench, check_writable, consensus_of_files, convert, demo,
-    device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
-    remember_training, report_project, run_project, segment_tomogram, simulate_project, voxel_size,
+    AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Device, Ended, EvaluateJob, InitJob, MatchJob,
+    MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project, ReadOptions,
+    RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions,
+    TomogramTable, TrainPlan, TrainSettings, average_particles, bench, check_writable, consensus_of_files,
+    convert, demo, device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram,
+    pick_particles, precision, remember_training, report_project, run_project, segment_tomogram,
+    simulate_project, voxel_size,
 };
 
 use crate::arguments::{
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
     }
     let context = Context {
         device: &cli.global.device,
+        precision: &cli.global.precision,
         bars: Bars::new(cancel.clone()),
         printer: Printer {
             json: cli.global.json.clone(),
@@ -58,6 +60,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
 
 struct Context<'a> {
     device: &'a str,
+    precision: &'a str,
     bars: Bars,
     printer: Printer,
 }
@@ -66,6 +69,7 @@ impl Context<'_> {
     fn bench(&self, args: &BenchArgs) -> Result<()> {
         let job = BenchJob {
             device: self.device.to_owned(),
+            precision: self.precision.to_owned(),
             cube: args.cube,
             batch: args.batch,
             patch: args.patch,
@@ -75,13 +79,22 @@ impl Context<'_> {
         self.printer.measured(&bench(&job, &self.bars)?)
     }
 
+    /// Where networks run, and what they compute with.
+    fn compute(&self) -> Result<(Device, Precision)> {
+        let device = device(self.device)?;
+        let precision = precision(self.precision, &device)?;
+        Ok((device, precision))
+    }
+
     fn demo(&self, args: &DemoArgs) -> Result<()> {
+        let (device, precision) = self.compute()?;
         let job = DemoJob {
             folder: args.out.clone(),
             train: args.train,
             seed: args.seed,
+            precision,
         };
-        let summary = demo(&job, &device(self.device)?, &self.bars)?;
+        let summary = demo(&job, &device, &self.bars)?;
         self.printer.demo(&summary)
     }
 
@@ -122,7 +135,7 @@ impl Context<'_> {
 
     fn train(&self, args: &TrainArgs) -> Result<()> {
         // Training runs on the processor: a device that is not there must still be refused.
-        device(self.device)?;
+        let (_, precision) = self.compute()?;
         let project = Project::read(&args.project)?;
         let settings = TrainSettings {
             recipe: args.recipe.map(|recipe| match recipe {
@@ -142,7 +155,8 @@ impl Context<'_> {
             .output
             .clone()
             .unwrap_or_else(|| project.output_path("train"));
-        let plan = TrainPlan::of_project(&project, &run, &settings)?;
+        let mut plan = TrainPlan::of_project(&project, &run, &settings)?;
+        plan.params.precision = precision;
         if args.dry_run {
             return self.printer.train_plan(&plan);
         }
@@ -160,6 +174,7 @@ impl Context<'_> {
     }
 
     fn segment(&self, args: &SegmentArgs) -> Result<()> {
+        let (device, precision) = self.compute()?;
         let plan = match (args.plan, args.patch) {
             (PlanArg::Exact, patch) => Plan::Exact {
                 tile: patch.map(|side| [side; 3]),
@@ -174,15 +189,12 @@ impl Context<'_> {
             labels: args.output.clone(),
             scores: args.scores.clone(),
             plan,
+            precision,
             force: args.force,
         };
         let model = Model::read(&args.weights)?;
-        self.printer.segmented(&segment_tomogram(
-            &job,
-            &model,
-            &device(self.device)?,
-            &self.bars,
-        )?)
+        self.printer
+            .segmented(&segment_tomogram(&job, &model, &device, &self.bars)?)
     }
 
     fn pick(&self, args: &PickArgs) -> Result<()> {
@@ -350,13 +362,15 @@ impl Context<'_> {
     }
 
     fn run(&self, args: &RunArgs) -> Result<()> {
+        let (device, precision) = self.compute()?;
         let project = Project::read(&args.project)?;
         let options = RunOptions {
             fresh: args.fresh,
             dry_run: args.dry_run,
             force: args.force,
+            precision,
         };
-        let summary = run_project(&project, options, &device(self.device)?, &self.bars)?;
+        let summary = run_project(&project, options, &device, &self.bars)?;
         self.printer.run(&summary, args.dry_run)
     }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use deepfinder_core::NoProgress;
 use deepfinder_pipeline::{
-    EvaluateJob, Evaluation, Length, Model, PickJob, Plan, Project, ReadOptions, SegmentJob, SimParams,
-    SimulateJob, TomogramOptions, device, evaluate_files, pick_particles, segment_tomogram, simulate_project,
+    EvaluateJob, Evaluation, Length, Model, PickJob, Plan, Precision, Project, ReadOptions, SegmentJob,
+    SimParams, SimulateJob, TomogramOptions, device, evaluate_files, pick_particles, segment_tomogram,
+    simulate_project,
 };
 
 #[expect(clippy::print_stdout, reason = "an example shows its result")]
@@ -44,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         labels: path("labels.mrc"),
         scores: None,
         plan: Plan::default(),
+        precision: Precision::F32,
         force: false,
     };
     let model = Model::read(Path::new(weights))?;

@@ -1,20 +1,23 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
+use candle_core::Device;
 use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume};
 use deepfinder_infer::{SegmentParams, segment};
-use deepfinder_net::{Metadata, UNet, Weights};
+use deepfinder_net::{Metadata, Precision, UNet, Weights};
 use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train};
 use ndarray::Array3;
 use serde::Serialize;
 
 use crate::error::OnFile;
-use crate::{PipelineError, Result, device};
+use crate::{PipelineError, Result, device, precision};
 
 /// What to measure. The defaults are sizes that other programs' figures are given for.
 #[derive(Debug, Clone)]
 pub struct BenchJob {
     /// Where the network runs, as `--device` says it.
     pub device: String,
+    /// What it computes with, as `--precision` says it; `auto` measures all that there are instructions for.
+    pub precision: String,
     /// Side of the cube that is segmented, in voxels. Default 96.
     pub cube: usize,
     /// Patches of a training iteration. Default 4.
@@ -31,6 +34,7 @@ impl Default for BenchJob {
     fn default() -> Self {
         Self {
             device: "auto".to_owned(),
+            precision: "auto".to_owned(),
             cube: 96,
             batch: 4,
             patch: 56,
@@ -68,20 +72,48 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
         ));
     }
     let device = device(&job.device)?;
-    let name = if device.is_cpu() { "cpu" } else { &job.device };
-    let row = |what, images: usize, side: usize, seconds: f64| BenchRow {
-        what,
-        dtype: "f32",
-        device: name.to_owned(),
-        shape: [images, side],
-        seconds,
-        mvoxels_per_second: (images * side.pow(3)) as f64 / seconds / 1e6,
+    let precisions = match job.precision.as_str() {
+        "auto" => [Precision::F32, Precision::Bf16]
+            .into_iter()
+            .filter(|precision| precision.is_native(&device))
+            .collect(),
+        name => vec![precision(name, &device)?],
     };
-    // Errors are about no file.
-    let here = Path::new("benchmark");
-    let weights = || Weights::initial(job.scores, 0, Metadata::default()).on(here);
+    let mut rows = Vec::new();
+    for precision in precisions {
+        let row = |what, [images, side]: [usize; 2], seconds: f64| BenchRow {
+            what,
+            dtype: precision.name(),
+            device: if device.is_cpu() { "cpu" } else { &job.device }.to_owned(),
+            shape: [images, side],
+            seconds,
+            mvoxels_per_second: (images * side.pow(3)) as f64 / seconds / 1e6,
+        };
+        let seconds = seconds_of_segmentation(job, &device, precision, progress)?;
+        rows.push(row("infer", [1, job.cube], seconds));
+        let seconds = seconds_of_iteration(job, precision, progress)?;
+        rows.push(row("train", [job.batch, job.patch], seconds));
+    }
+    Ok(rows)
+}
 
-    let net = UNet::new(&weights()?, &device).on(here)?;
+/// What errors are about: no file.
+const HERE: &str = "benchmark";
+
+fn weights(job: &BenchJob) -> Result<Weights> {
+    Weights::initial(job.scores, 0, Metadata::default()).on(Path::new(HERE))
+}
+
+fn seconds_of_segmentation(
+    job: &BenchJob,
+    device: &Device,
+    precision: Precision,
+    progress: &dyn Progress,
+) -> Result<f64> {
+    let here = Path::new(HERE);
+    let net = UNet::new(&weights(job)?, device)
+        .on(here)?
+        .with_precision(precision);
     let cube = Volume::new(noise(job.cube));
     let mut seconds = Vec::new();
     // The first run touches memory for the first time.
@@ -99,8 +131,11 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
         .on(here)?;
         seconds.push(start.elapsed().as_secs_f64());
     }
-    let infer = row("infer", 1, job.cube, median(&mut seconds[1..]));
+    Ok(median(&mut seconds[1..]))
+}
 
+fn seconds_of_iteration(job: &BenchJob, precision: Precision, progress: &dyn Progress) -> Result<f64> {
+    let here = Path::new(HERE);
     let folder =
         tempfile::tempdir().map_err(|error| PipelineError::input(format!("no temporary folder: {error}")))?;
     let tomogram = {
@@ -119,13 +154,14 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
         steps_per_epoch: job.runs,
         batch: job.batch,
         patch: job.patch,
+        precision,
         ..TrainParams::default()
     };
     let run = RunFolder::new(folder.path().join("run"));
     let outcome = train(
         &[tomogram],
         &[],
-        weights()?,
+        weights(job)?,
         &params,
         &run,
         Start::Fresh,
@@ -133,13 +169,7 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
     )
     .on(here)?;
     let rate = outcome.times.megavoxels_per_second();
-    let train = row(
-        "train",
-        job.batch,
-        job.patch,
-        (job.batch * job.patch.pow(3)) as f64 / rate / 1e6,
-    );
-    Ok(vec![infer, train])
+    Ok((job.batch * job.patch.pow(3)) as f64 / rate / 1e6)
 }
 
 /// Values in [-1, 1) without pattern.
@@ -173,6 +203,7 @@ mod tests {
             patch: 8,
             scores: 3,
             runs: 1,
+            precision: "f32".to_owned(),
             ..BenchJob::default()
         };
         let rows = bench(&job, &NoProgress).unwrap();
@@ -180,6 +211,11 @@ mod tests {
             rows.iter().map(|row| row.what).collect::<Vec<_>>(),
             ["infer", "train"]
         );
+        let auto = BenchJob {
+            precision: "auto".to_owned(),
+            ..job.clone()
+        };
+        assert!(bench(&auto, &NoProgress).unwrap().len() >= 2);
         assert!(
             rows.iter()
                 .all(|row| row.seconds > 0.0 && row.mvoxels_per_second > 0.0)

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use deepfinder_core::Progress;
 use deepfinder_io::write_file_atomically;
+use deepfinder_net::Precision;
 use deepfinder_sim::SimParams;
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ pub struct DemoJob {
     pub train: bool,
     /// Seed of the tomogram that particles are looked for in, and of training.
     pub seed: u64,
+    /// What the network computes with.
+    pub precision: Precision,
 }
 
 /// What a demonstration made and found.
@@ -73,7 +76,11 @@ pub fn demo(job: &DemoJob, device: &Device, progress: &dyn Progress) -> Result<D
         project.segment.weights = Some(weights);
     }
     crate::init::write_project(&path, &project)?;
-    let summary = run_project(&project, RunOptions::default(), device, progress)?;
+    let options = RunOptions {
+        precision: job.precision,
+        ..RunOptions::default()
+    };
+    let summary = run_project(&project, options, device, progress)?;
     let (Some(evaluation), Some(test)) = (summary.evaluation, project.tomograms_for(Split::Test).next())
     else {
         return Err(PipelineError::input("the demo has nothing to score"));

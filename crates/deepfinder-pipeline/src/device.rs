@@ -1,4 +1,5 @@
 use candle_core::Device;
+use deepfinder_net::Precision;
 use serde::Serialize;
 
 use crate::{PipelineError, Result};
@@ -37,6 +38,32 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
+/// The precision of a `--precision` argument: `f32`, `bf16`, or `auto` for the faster of them there.
+///
+/// # Errors
+/// [`PipelineError::Input`] for another name.
+pub fn precision(name: &str, device: &Device) -> Result<Precision> {
+    match name {
+        "auto" => {
+            let precision = Precision::fastest(device);
+            tracing::info!("computing in {precision}");
+            Ok(precision)
+        }
+        "f32" => Ok(Precision::F32),
+        "bf16" => {
+            if !Precision::Bf16.is_native(device) {
+                tracing::warn!(
+                    "this processor has no instructions for bf16, which takes longer than f32 here: use --precision auto"
+                );
+            }
+            Ok(Precision::Bf16)
+        }
+        _ => Err(PipelineError::input(format!(
+            "`{name}` is no precision: use auto, f32 or bf16"
+        ))),
+    }
+}
+
 /// The devices and what is known of them.
 pub fn devices() -> Vec<DeviceReport> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -69,6 +96,11 @@ fn instruction_sets() -> Vec<&'static str> {
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             ),
             ("AVX-512", is_x86_feature_detected!("avx512f")),
+            ("AVX-512 for bf16", Precision::Bf16.is_native(&Device::Cpu)),
+            (
+                "AMX for bf16",
+                Precision::fastest(&Device::Cpu) == Precision::Bf16,
+            ),
         ]
         .into_iter()
         .filter_map(|(name, there)| there.then_some(name))
@@ -87,6 +119,11 @@ mod tests {
         assert!(device("auto").is_ok() && device("cpu").is_ok());
         assert!(device("cuda:0").unwrap_err().to_string().contains("CUDA"));
         assert!(device("gpu").unwrap_err().to_string().contains("no device"));
+        let of = |name| precision(name, &Device::Cpu);
+        assert_eq!(of("bf16").unwrap(), Precision::Bf16);
+        assert_eq!(of("f32").unwrap(), Precision::F32);
+        assert!(of("auto").unwrap().is_native(&Device::Cpu));
+        assert!(of("f16").unwrap_err().to_string().contains("no precision"));
         assert!(devices().iter().any(|device| device.usable));
     }
 }

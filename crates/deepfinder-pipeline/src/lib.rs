@@ -52,7 +52,7 @@ pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
 pub use convert::{ConvertJob, Converted, Row, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
-pub use device::{DeviceReport, device, devices};
+pub use device::{DeviceReport, device, devices, precision};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
 pub use html_report::{HtmlReport, report_project};
@@ -78,11 +78,13 @@ pub use template_match::{MatchJob, Matched, match_tomogram};
 pub use train::{TrainPlan, epochs_of_run};
 
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
+pub use candle_core::Device;
 pub use deepfinder_eval::{ConsensusRow, Detection, VoxelReport};
 pub use deepfinder_infer::Plan;
 pub use deepfinder_io::{
     Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
     VolumeFormatEntry, check_writable, particle_formats, volume_formats, write_file_atomically,
 };
+pub use deepfinder_net::Precision;
 pub use deepfinder_sim::{Noise, SimParams};
 pub use deepfinder_train::{Ended, Start, TrainOutcome, TrainingTomogram};

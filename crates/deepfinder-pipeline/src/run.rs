@@ -5,6 +5,7 @@ use candle_core::Device;
 use deepfinder_core::{Label, Progress, VoxelSize};
 use deepfinder_infer::Plan;
 use deepfinder_io::{open_volume, write_file_atomically};
+use deepfinder_net::Precision;
 use deepfinder_train::{Ended, RunFolder, Start};
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Go on although a model learned from another voxel size.
     pub force: bool,
+    /// What networks compute with. What was made with another is not made anew.
+    pub precision: Precision,
 }
 
 /// A stage of a run.
@@ -194,7 +197,8 @@ impl Run<'_> {
         let goes_on = !self.options.fresh && self.stamps.is_current(&begun, &stamp) && run.holds_a_run();
         let skipped = !self.options.fresh && self.stamps.is_current(&weights, &stamp);
         if !skipped && !self.options.dry_run {
-            let plan = TrainPlan::of_project(project, &folder, &TrainSettings::default())?;
+            let mut plan = TrainPlan::of_project(project, &folder, &TrainSettings::default())?;
+            plan.params.precision = self.options.precision;
             if !goes_on {
                 put_aside(&folder)?;
                 record_begun(&mut self.stamps, &begun, stamp.clone())?;
@@ -234,6 +238,7 @@ impl Run<'_> {
             labels: labels.clone(),
             scores: wants_scores.then(|| self.scores_folder(tomogram)),
             plan,
+            precision: self.options.precision,
             force: self.options.force,
         };
         let stamp = Stamp::new((job.options, job.plan, &job.scores))

@@ -4,6 +4,7 @@ use candle_core::Device;
 use deepfinder_core::{Progress, VolumeReader, VolumeWriter};
 use deepfinder_infer::{Plan, SegmentParams, SegmentReport, segment};
 use deepfinder_io::{MrcWriter, check_writable};
+use deepfinder_net::Precision;
 use serde::Serialize;
 
 use crate::error::OnFile;
@@ -22,6 +23,8 @@ pub struct SegmentJob {
     pub scores: Option<PathBuf>,
     /// How the tomogram is cut.
     pub plan: Plan,
+    /// What the network computes with.
+    pub precision: Precision,
     /// Go on although the model learned from another voxel size.
     pub force: bool,
 }
@@ -65,7 +68,7 @@ pub fn segment_tomogram(
     let tomogram = open_tomogram(&job.tomogram, job.options)?;
     let tomogram = tomogram.as_ref();
     model.check_voxel_size(&job.tomogram, tomogram.voxel_size(), job.force)?;
-    let network = model.network(device)?;
+    let network = model.network(device)?.with_precision(job.precision);
     let mut labels = mrc_like::<u8>(&job.labels, tomogram)?;
     let mut scores = match &job.scores {
         None => Vec::new(),

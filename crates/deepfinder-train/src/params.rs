@@ -1,3 +1,4 @@
+use deepfinder_net::Precision;
 use serde::Serialize;
 
 use crate::{AdamParams, LossParams, Result, TrainError};
@@ -108,6 +109,10 @@ pub struct TrainParams {
     pub patience: Option<usize>,
     /// A line of metrics every so many iterations. Default 10.
     pub log_every_steps: usize,
+    /// What the network computes with; its weights, their gradients and the loss are f32 in any case. Default f32. A run
+    /// may be resumed with another.
+    #[serde(skip)]
+    pub precision: Precision,
     /// Reading ahead.
     #[serde(skip)]
     pub prefetch: Prefetch,
@@ -133,6 +138,7 @@ impl Default for TrainParams {
             validation_patches: 64,
             patience: None,
             log_every_steps: 10,
+            precision: Precision::default(),
             prefetch: Prefetch::default(),
         }
     }

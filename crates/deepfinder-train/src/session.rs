@@ -93,6 +93,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let scores = initial.scores();
         let (net, variables) = UNet::trainable(&initial, device)?;
+        let net = net.with_precision(params.precision);
         Ok(Self {
             params,
             run,
@@ -226,7 +227,7 @@ impl<'a> Session<'a> {
         source: &BatchSource<'_>,
         progress: &dyn Progress,
     ) -> Result<Option<SplitMetrics>> {
-        let net = UNet::new(weights, &self.device)?;
+        let net = UNet::new(weights, &self.device)?.with_precision(self.params.precision);
         let batches = self.params.validation_patches.div_ceil(self.params.batch) as u64;
         let mut running = Running::new(self.initial.scores());
         let began = Instant::now();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use deepfinder_core::{NoProgress, Particle, ParticleList, Progress, Volume};
-use deepfinder_net::{Metadata, Weights};
+use deepfinder_net::{Metadata, Precision, Weights};
 use deepfinder_train::{
     Ended, EpochMetrics, MetricsLine, RunFolder, Start, TrainError, TrainOutcome, TrainParams,
     TrainingTomogram, train,
@@ -157,6 +157,48 @@ fn the_default_recipe_learns() {
     );
     assert!(last.mean_f1 > 0.4, "{last:?}");
     assert!(last.accuracy > 0.95, "{last:?}");
+}
+
+#[test]
+fn in_bf16_the_loss_goes_the_same_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = [Precision::F32, Precision::Bf16].map(|precision| {
+        let path = folder.path().join(precision.name());
+        let params = TrainParams {
+            epochs: 3,
+            steps_per_epoch: 10,
+            batch: 2,
+            patch: 16,
+            shift: 6,
+            warm_up_steps: 10,
+            validation_patches: 4,
+            log_every_steps: 1,
+            precision,
+            ..TrainParams::default()
+        };
+        run(&params, &path, Start::Fresh, &NoProgress).unwrap();
+        let lines = RunFolder::new(&path).read_metrics().unwrap();
+        let of_steps = lines.into_iter().filter_map(|line| match line {
+            MetricsLine::Step(step) => Some(step.loss),
+            MetricsLine::Epoch(_) => None,
+        });
+        let steps: Vec<f64> = of_steps.collect();
+        (steps, epochs(&path)[2].validation.as_ref().unwrap().loss)
+    });
+    let [(single, of_single), (half, of_half)] = losses;
+    assert!(single.len() == 30 && half.len() == 30);
+    assert_ne!(single, half, "another precision");
+    for (step, (single, half)) in single.iter().zip(&half).enumerate() {
+        assert!(
+            (single - half).abs() < 0.05 * single,
+            "iteration {step}: {single} and {half}"
+        );
+    }
+    assert!(half[29] < 0.8 * half[0], "it learns: {half:?}");
+    assert!(
+        (of_single - of_half).abs() < 0.05 * of_single,
+        "{of_single} {of_half}"
+    );
 }
 
 #[test]
