@@ -12,6 +12,8 @@
 //! For inference there are [`PrepackedConv3d`], [`PrepackedUpsample`] and [`max_pool2_into`]: weights prepared once, and
 //! results written into memory that is there already.
 //!
+//! With the feature `cuda` every op also runs on NVIDIA GPUs, on f32 and bf16 tensors, through kernels of this crate.
+//!
 //! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AVX-512,
 //! AVX2 with FMA, or portable) is found at run time; the environment variable `DEEPFINDER_ISA=scalar|avx2|avx512`
 //! forces one.
@@ -32,7 +34,10 @@
 //! ```
 
 mod config;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod error;
+mod gpu;
 mod kernels;
 mod layout;
 mod memory;
@@ -47,7 +52,10 @@ pub mod reference;
 pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
+#[cfg(feature = "cuda")]
+pub use cuda::{class_gradient, class_sums};
 pub use error::Conv3dError;
+pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
 pub use ops::{
     PrepackedConv3d, PrepackedUpsample, argmax_channels, channels_last_zeros, conv3d, conv3d_concat,
     max_pool2, max_pool2_into, softmax_channels, upsample2_conv2,

@@ -1,5 +1,7 @@
 //! `conv3d` and `conv3d_concat`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{
@@ -7,6 +9,8 @@ use super::{
     storage::{dispatch, read},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{
     config::{Activation, Conv3dConfig},
     cpu::{self, ConvShape, Isa, Source},
@@ -117,11 +121,29 @@ impl Convolution {
             cpu::conv3d_forward(Isa::current(), &self.shape, &sources, weight, bias, self.activation, &mut output)?;
             output
         });
+        Ok((storage, self.result_shape()))
+    }
+
+    fn result_shape(&self) -> Shape {
         let [depth, height, width] = self.shape.output;
-        Ok((
-            storage,
-            (self.shape.batch, depth, height, width, self.shape.output_channels).into(),
-        ))
+        (self.shape.batch, depth, height, width, self.shape.output_channels).into()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn plan(&self, element: cuda::Element) -> cuda::ConvolutionPlan<'_> {
+        cuda::ConvolutionPlan {
+            element,
+            shape: &self.shape,
+            channels: &self.channels,
+            has_bias: self.has_bias,
+            activation: self.activation,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, inputs: &[cuda::Input<'_>]) -> Result<(CudaStorage, Shape)> {
+        let shape = self.result_shape();
+        cuda::apply(self.name, inputs, shape, |element| self.plan(element).forward())
     }
 
     fn sources<'a, T: candle_core::WithDType>(
@@ -177,6 +199,17 @@ impl CustomOp2 for Convolution {
         self.forward(&[(source, source_layout)], parameters, parameters_layout)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        source: &CudaStorage,
+        source_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(source, source_layout), (parameters, parameters_layout)])
+    }
+
     fn bwd(
         &self,
         source: &Tensor,
@@ -211,6 +244,19 @@ impl CustomOp3 for Convolution {
         parameters_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(a, a_layout), (b, b_layout)], parameters, parameters_layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(a, a_layout), (b, b_layout), (parameters, parameters_layout)])
     }
 
     fn bwd(
@@ -268,6 +314,29 @@ impl CustomOp2 for InputGradient {
         });
         Ok((storage, dims.into()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let [depth, height, width] = self.shape.input;
+        let dims = (self.shape.batch, depth, height, width, self.channels);
+        let inputs = [(gradient, gradient_layout), (parameters, parameters_layout)];
+        cuda::apply(self.name(), &inputs, dims, |element| {
+            let plan = cuda::ConvolutionPlan {
+                element,
+                shape: &self.shape,
+                channels: &[self.shape.input_channels],
+                has_bias: false,
+                activation: Activation::Identity,
+            };
+            plan.input_gradient(self.first_channel, self.channels)
+        })
+    }
 }
 
 /// (sources, gradient) -> gradient of the parameters.
@@ -299,6 +368,15 @@ impl WeightGradient {
         });
         Ok((storage, length.into()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, inputs: &[cuda::Input<'_>]) -> Result<(CudaStorage, Shape)> {
+        let Convolution { shape, has_bias, .. } = &self.0;
+        let length = shape.weight_len() + if *has_bias { shape.output_channels } else { 0 };
+        cuda::apply(self.0.name, inputs, length, |element| {
+            self.0.plan(element).weight_gradient()
+        })
+    }
 }
 
 impl CustomOp2 for WeightGradient {
@@ -314,6 +392,17 @@ impl CustomOp2 for WeightGradient {
         gradient_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(source, source_layout)], gradient, gradient_layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        source: &CudaStorage,
+        source_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(source, source_layout), (gradient, gradient_layout)])
     }
 }
 
@@ -332,5 +421,18 @@ impl CustomOp3 for WeightGradient {
         gradient_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(a, a_layout), (b, b_layout)], gradient, gradient_layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(a, a_layout), (b, b_layout), (gradient, gradient_layout)])
     }
 }

@@ -14,15 +14,19 @@ pub use pool::max_pool2;
 pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros, max_pool2_into};
 pub use upsample::upsample2_conv2;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{config::Activation, cpu, error::Conv3dError, memory::zeros};
 use storage::{dispatch, read};
 
-/// Refuses tensors of other types than f32 and f64, or of several.
+/// Refuses tensors of other types than f32, f64 and bf16, or of several.
 fn check_types(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
     let found: Vec<DType> = tensors.iter().map(|tensor| tensor.dtype()).collect();
-    let supported = matches!(found.first(), Some(DType::F32 | DType::F64));
+    let supported = matches!(found.first(), Some(DType::F32 | DType::F64 | DType::BF16));
     if supported && found.windows(2).all(|pair| pair[0] == pair[1]) {
         Ok(())
     } else {
@@ -100,5 +104,20 @@ impl CustomOp2 for ReluGradient {
             output
         });
         Ok((storage, result_layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        result: &CudaStorage,
+        result_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let inputs = [(result, result_layout), (gradient, gradient_layout)];
+        let shape = result_layout.shape();
+        cuda::apply(self.name(), &inputs, shape.clone(), |element| {
+            cuda::relu_gradient(element, shape.elem_count())
+        })
     }
 }

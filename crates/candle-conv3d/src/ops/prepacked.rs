@@ -1,5 +1,7 @@
 //! Layers for inference: weights are brought into the kernels' order once, and results go where they are wanted.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 
 use super::{
@@ -7,6 +9,8 @@ use super::{
     storage::{read, write},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, PackedOnGpu};
 use crate::{
     config::{Activation, Padding},
     cpu::{self, ConvShape, ConvWeights, Isa, Source, UpsampleShape, UpsampleWeights},
@@ -61,6 +65,8 @@ pub struct PrepackedConv3d {
     kernel: [usize; 3],
     activation: Activation,
     parameters: Typed<Parameters<ConvWeights<f32>, f32>, Parameters<ConvWeights<f64>, f64>>,
+    #[cfg(feature = "cuda")]
+    on_gpu: Option<PackedOnGpu>,
 }
 
 impl PrepackedConv3d {
@@ -105,6 +111,8 @@ impl PrepackedConv3d {
             kernel,
             activation,
             parameters,
+            #[cfg(feature = "cuda")]
+            on_gpu: PackedOnGpu::new(weight, bias),
         })
     }
 
@@ -214,6 +222,24 @@ impl Convolution<'_> {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Convolution<'_> {
+    fn run_on_gpu(&self, output: (&mut CudaStorage, &Layout), sources: &[cuda::Input<'_>]) -> Result<()> {
+        let (op, layer) = (PrepackedConv3d::NAME, self.layer);
+        let weights = layer.on_gpu.as_ref().ok_or(Conv3dError::OtherDevice { op })?;
+        let pack = |element| cuda::pack_convolution(element, &self.shape, &layer.source_channels);
+        weights.run(op, sources, output, pack, |element| {
+            cuda::packed_convolution(&cuda::ConvolutionPlan {
+                element,
+                shape: &self.shape,
+                channels: &layer.source_channels,
+                has_bias: weights.has_bias(),
+                activation: layer.activation,
+            })
+        })
+    }
+}
+
 impl InplaceOp2 for Convolution<'_> {
     fn name(&self) -> &'static str {
         PrepackedConv3d::NAME
@@ -227,6 +253,17 @@ impl InplaceOp2 for Convolution<'_> {
         source_layout: &Layout,
     ) -> Result<()> {
         self.run(output, layout, &[(source, source_layout)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        source: &CudaStorage,
+        source_layout: &Layout,
+    ) -> Result<()> {
+        self.run_on_gpu((output, layout), &[(source, source_layout)])
     }
 }
 
@@ -246,6 +283,19 @@ impl InplaceOp3 for Convolution<'_> {
     ) -> Result<()> {
         self.run(output, layout, &[(a, a_layout), (b, b_layout)])
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> Result<()> {
+        self.run_on_gpu((output, layout), &[(a, a_layout), (b, b_layout)])
+    }
 }
 
 /// [`upsample2_conv2`](crate::upsample2_conv2) for weights that stay as they are: the same values, bit for bit. No
@@ -254,6 +304,8 @@ pub struct PrepackedUpsample {
     channels: [usize; 2],
     activation: Activation,
     parameters: Typed<Parameters<UpsampleWeights<f32>, f32>, Parameters<UpsampleWeights<f64>, f64>>,
+    #[cfg(feature = "cuda")]
+    on_gpu: Option<PackedOnGpu>,
 }
 
 impl PrepackedUpsample {
@@ -279,6 +331,8 @@ impl PrepackedUpsample {
             channels: [outputs, inputs],
             activation,
             parameters,
+            #[cfg(feature = "cuda")]
+            on_gpu: PackedOnGpu::new(weight, bias),
         })
     }
 
@@ -366,6 +420,27 @@ impl InplaceOp2 for Upsampling<'_> {
             Typed::F64(parameters) => self.run(parameters, (output, layout), (input, input_layout)),
         }
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        input: &CudaStorage,
+        input_layout: &Layout,
+    ) -> Result<()> {
+        let (op, shape) = (PrepackedUpsample::NAME, &self.shape);
+        let weights = self
+            .layer
+            .on_gpu
+            .as_ref()
+            .ok_or(Conv3dError::OtherDevice { op })?;
+        let pack = |element| cuda::pack_upsample(element, shape);
+        weights.run(op, &[(input, input_layout)], (output, layout), pack, |element| {
+            let (bias, activation) = (weights.has_bias(), self.layer.activation);
+            cuda::packed_upsample(element, shape, self.planes, bias, activation)
+        })
+    }
 }
 
 /// A tensor `[N, C, D, H, W]` of zeros, channels-last in memory: a place for results.
@@ -380,6 +455,7 @@ pub fn channels_last_zeros(
     let shape = (batch, depth, height, width, channels);
     let length = batch * depth * height * width * channels;
     let tensor = match dtype {
+        _ if !device.is_cpu() => Tensor::zeros(shape, dtype, device)?,
         DType::F32 => Tensor::from_vec(crate::memory::zeros::<f32>(length), shape, device)?,
         DType::F64 => Tensor::from_vec(crate::memory::zeros::<f64>(length), shape, device)?,
         other => {
@@ -435,6 +511,20 @@ impl InplaceOp2 for Pool {
         } else {
             self.run::<f32>(output, input, layouts)
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        input: &CudaStorage,
+        input_layout: &Layout,
+    ) -> Result<()> {
+        let name = InplaceOp2::name(self);
+        cuda::apply_into(name, &[(input, input_layout)], (output, layout), |element| {
+            cuda::max_pool(element, &self.0)
+        })
     }
 }
 

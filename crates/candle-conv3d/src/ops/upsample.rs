@@ -1,5 +1,7 @@
 //! `upsample2_conv2`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{
@@ -7,6 +9,8 @@ use super::{
     storage::{dispatch, read},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{
     config::Activation,
     cpu::{self, Isa, UpsampleShape},
@@ -95,6 +99,23 @@ impl CustomOp2 for UpConvolution {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &CudaStorage,
+        input_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let shape = &self.shape;
+        let [depth, height, width] = shape.input.map(|size| 2 * size);
+        let dims = (shape.batch, depth, height, width, shape.output_channels);
+        let inputs = [(input, input_layout), (parameters, parameters_layout)];
+        cuda::apply(self.name(), &inputs, dims, |element| {
+            cuda::upsample(element, shape, self.has_bias, self.activation)
+        })
+    }
+
     fn bwd(
         &self,
         input: &Tensor,
@@ -145,6 +166,23 @@ impl CustomOp2 for InputGradient {
             (shape.batch, depth, height, width, shape.input_channels).into(),
         ))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let shape = &self.0;
+        let [depth, height, width] = shape.input;
+        let dims = (shape.batch, depth, height, width, shape.input_channels);
+        let inputs = [(gradient, gradient_layout), (parameters, parameters_layout)];
+        cuda::apply(self.name(), &inputs, dims, |element| {
+            cuda::upsample_input_gradient(element, shape)
+        })
+    }
 }
 
 /// (input, gradient) -> gradient of the parameters.
@@ -174,5 +212,21 @@ impl CustomOp2 for WeightGradient {
             output
         });
         Ok((storage, length.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &CudaStorage,
+        input_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let UpConvolution { shape, has_bias, .. } = &self.0;
+        let length = shape.weight_len() + if *has_bias { shape.output_channels } else { 0 };
+        let inputs = [(input, input_layout), (gradient, gradient_layout)];
+        cuda::apply(self.name(), &inputs, length, |element| {
+            cuda::upsample_weight_gradient(element, shape, *has_bias)
+        })
     }
 }
