@@ -1,14 +1,15 @@
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
     AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob,
     MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions,
     SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TomogramTable,
-    TrainPlan, TrainSettings, average_particles, bench, check_writable, consensus_of_files, convert, demo,
-    device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
-    remember_training, report_project, run_project, segment_tomogram, simulate_project, voxel_size,
+    TrainPlan, TrainSettings, average_particles, bench, check_device, check_writable, consensus_of_files,
+    convert, demo, device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram,
+    pick_particles, remember_training, report_project, run_project, segment_tomogram, simulate_project,
+    voxel_size,
 };
 
 use crate::arguments::{
@@ -53,6 +54,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Run(args) => context.run(args),
         Command::Report(args) => context.report(args),
         Command::Bench(args) => context.bench(args),
+        Command::CheckDevice => context.check_device(),
     }
 }
 
@@ -73,6 +75,19 @@ impl Context<'_> {
             runs: args.runs,
         };
         self.printer.measured(&bench(&job, &self.bars)?)
+    }
+
+    fn check_device(&self) -> Result<()> {
+        let checks = check_device(&device(self.device)?, &self.bars)?;
+        self.printer.device_checks(&checks)?;
+        match checks.iter().filter(|check| !check.holds()).count() {
+            0 => Ok(()),
+            failed => bail!(
+                "{failed} of {} checks do not hold on {}",
+                checks.len(),
+                self.device
+            ),
+        }
     }
 
     fn demo(&self, args: &DemoArgs) -> Result<()> {
@@ -121,8 +136,8 @@ impl Context<'_> {
     }
 
     fn train(&self, args: &TrainArgs) -> Result<()> {
-        // Training runs on the processor: a device that is not there must still be refused.
-        device(self.device)?;
+        // Refused before files are read, where it is not there.
+        let device = device(self.device)?;
         let project = Project::read(&args.project)?;
         let settings = TrainSettings {
             recipe: args.recipe.map(|recipe| match recipe {
@@ -142,7 +157,7 @@ impl Context<'_> {
             .output
             .clone()
             .unwrap_or_else(|| project.output_path("train"));
-        let plan = TrainPlan::of_project(&project, &run, &settings)?;
+        let plan = TrainPlan::of_project(&project, &run, &settings)?.on_device(&device);
         if args.dry_run {
             return self.printer.train_plan(&plan);
         }

@@ -12,7 +12,7 @@ const fn margin(axis: usize) -> [usize; 2] {
 }
 
 /// Fewest planes that can go through the network at once: those that its convolutions compute together.
-const THINNEST: usize = 2;
+pub(crate) const THINNEST: usize = 2;
 
 /// Planes of the lowest level that are on their way through it: two or three wait for each of its layers.
 const LAG_OF_LOWEST: usize = 10;

@@ -51,7 +51,8 @@ impl UNet {
         Ok((net, variables))
     }
 
-    /// Class scores before the soft-max, `[N, classes, D, H, W]`, of `[N, 1, D, H, W]`.
+    /// Class scores before the soft-max, `[N, classes, D, H, W]`, of `[N, 1, D, H, W]`. The network computes in the
+    /// element type of its input.
     ///
     /// # Errors
     /// [`NetError::Input`] unless there is one channel and the sides are multiples of [`SIDE_MULTIPLE`].
@@ -93,13 +94,8 @@ impl UNet {
 
     /// The last layer.
     pub(crate) fn classify(&self, features: &Tensor) -> Result<Tensor> {
-        let config = Conv3dConfig::default();
-        Ok(conv3d(
-            features,
-            &self.head.weight,
-            Some(&self.head.bias),
-            &config,
-        )?)
+        let (weight, bias) = self.head.like(features)?;
+        Ok(conv3d(features, &weight, Some(&bias), &Conv3dConfig::default())?)
     }
 
     fn assemble(weights: &Weights, mut place: impl FnMut(String, &Tensor) -> Result<Tensor>) -> Result<Self> {
@@ -149,21 +145,24 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
+    /// Weight and bias in the element type of what they meet; gradients flow back to the originals.
+    fn like(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((self.weight.to_dtype(x.dtype())?, self.bias.to_dtype(x.dtype())?))
+    }
+
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(conv3d(x, &self.weight, Some(&self.bias), &RELU)?)
+        let (weight, bias) = self.like(x)?;
+        Ok(conv3d(x, &weight, Some(&bias), &RELU)?)
     }
 
     fn forward_concat(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        Ok(conv3d_concat(a, b, &self.weight, Some(&self.bias), &RELU)?)
+        let (weight, bias) = self.like(a)?;
+        Ok(conv3d_concat(a, b, &weight, Some(&bias), &RELU)?)
     }
 
     fn upsample(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(upsample2_conv2(
-            x,
-            &self.weight,
-            Some(&self.bias),
-            Activation::Relu,
-        )?)
+        let (weight, bias) = self.like(x)?;
+        Ok(upsample2_conv2(x, &weight, Some(&bias), Activation::Relu)?)
     }
 }
 

@@ -1,9 +1,10 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
+use candle_core::DType;
 use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume};
 use deepfinder_infer::{SegmentParams, segment};
 use deepfinder_net::{Metadata, UNet, Weights};
-use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train};
+use deepfinder_train::{Compute, RunFolder, Start, TrainParams, TrainingTomogram, train_on};
 use ndarray::Array3;
 use serde::Serialize;
 
@@ -69,9 +70,9 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
     }
     let device = device(&job.device)?;
     let name = if device.is_cpu() { "cpu" } else { &job.device };
-    let row = |what, images: usize, side: usize, seconds: f64| BenchRow {
+    let row = |what, dtype: DType, images: usize, side: usize, seconds: f64| BenchRow {
         what,
-        dtype: "f32",
+        dtype: dtype.as_str(),
         device: name.to_owned(),
         shape: [images, side],
         seconds,
@@ -99,7 +100,7 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
         .on(here)?;
         seconds.push(start.elapsed().as_secs_f64());
     }
-    let infer = row("infer", 1, job.cube, median(&mut seconds[1..]));
+    let infer = row("infer", DType::F32, 1, job.cube, median(&mut seconds[1..]));
 
     let folder =
         tempfile::tempdir().map_err(|error| PipelineError::input(format!("no temporary folder: {error}")))?;
@@ -122,7 +123,13 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
         ..TrainParams::default()
     };
     let run = RunFolder::new(folder.path().join("run"));
-    let outcome = train(
+    let dtype = if device.is_cuda() { DType::BF16 } else { DType::F32 };
+    let compute = Compute {
+        device: device.clone(),
+        dtype,
+    };
+    let outcome = train_on(
+        &compute,
         &[tomogram],
         &[],
         weights()?,
@@ -135,6 +142,7 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
     let rate = outcome.times.megavoxels_per_second();
     let train = row(
         "train",
+        dtype,
         job.batch,
         job.patch,
         (job.batch * job.patch.pow(3)) as f64 / rate / 1e6,

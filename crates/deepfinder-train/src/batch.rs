@@ -2,13 +2,13 @@
 
 use std::f32::consts::TAU;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use ndarray::{Array3, Axis};
 use rand::{Rng, RngExt};
 
 use crate::patch::{normalise, read_patch, voxel_shown};
 use crate::sampler::{Purpose, Sampler};
-use crate::{Augmentation, Result, TrainError, TrainParams, TrainingTomogram};
+use crate::{Augmentation, Compute, Result, TrainError, TrainParams, TrainingTomogram};
 
 /// Normalised patches and their targets, one after the other in C order.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,9 +21,10 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// The network's input `[N, 1, D, H, W]` and the target `[N, D, H, W]`.
-    pub(crate) fn into_tensors(self, device: &Device) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn into_tensors(self, compute: &Compute) -> Result<(Tensor, Tensor)> {
         let (n, side) = (self.patches, self.side);
-        let input = Tensor::from_vec(self.tomogram, (n, 1, side, side, side), device)?;
+        let Compute { device, dtype } = compute;
+        let input = Tensor::from_vec(self.tomogram, (n, 1, side, side, side), device)?.to_dtype(*dtype)?;
         let target = Tensor::from_vec(self.target, (n, side, side, side), device)?;
         Ok((input, target))
     }

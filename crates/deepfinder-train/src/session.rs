@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::{Device, Var};
+use candle_core::Var;
 use deepfinder_core::Progress;
 use deepfinder_net::{UNet, Weights};
 
@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, State};
 use crate::fingerprint::difference;
 use crate::metrics::Running;
 use crate::prefetch::BatchStream;
-use crate::train::{Ended, PhaseTimes, TrainOutcome};
+use crate::train::{Compute, Ended, PhaseTimes, TrainOutcome};
 use crate::{
     Adam, Best, EpochMetrics, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics, TrainError,
     TrainParams, loss,
@@ -23,7 +23,7 @@ pub(crate) struct Session<'a> {
     params: &'a TrainParams,
     run: &'a RunFolder,
     settings: BTreeMap<String, String>,
-    device: Device,
+    compute: Compute,
     net: UNet,
     variables: Vec<(String, Var)>,
     /// Where the run began: for what its weights are for.
@@ -41,9 +41,9 @@ impl<'a> Session<'a> {
         params: &'a TrainParams,
         run: &'a RunFolder,
         settings: BTreeMap<String, String>,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
-        let mut session = Self::new(initial, params, run, settings, device)?;
+        let mut session = Self::new(initial, params, run, settings, compute)?;
         run.begin()?;
         session.save_checkpoint()?;
         Ok(session)
@@ -55,9 +55,9 @@ impl<'a> Session<'a> {
         params: &'a TrainParams,
         run: &'a RunFolder,
         settings: BTreeMap<String, String>,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
-        let mut session = Self::new(initial, params, run, settings, device)?;
+        let mut session = Self::new(initial, params, run, settings, compute)?;
         let (checkpoint, path) = run.load_checkpoint()?;
         if let Some(what) = difference(&checkpoint.settings, &session.settings) {
             return Err(TrainError::ResumeMismatch { path, what });
@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
                     "it lacks weights of the right shape for `{name}`"
                 )));
             };
-            variable.set(&stored.to_device(device)?)?;
+            variable.set(&stored.to_device(&compute.device)?)?;
         }
         session
             .adam
@@ -89,15 +89,15 @@ impl<'a> Session<'a> {
         params: &'a TrainParams,
         run: &'a RunFolder,
         settings: BTreeMap<String, String>,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
         let scores = initial.scores();
-        let (net, variables) = UNet::trainable(&initial, device)?;
+        let (net, variables) = UNet::trainable(&initial, &compute.device)?;
         Ok(Self {
             params,
             run,
             settings,
-            device: device.clone(),
+            compute: compute.clone(),
             net,
             adam: Adam::new(variables.clone(), params.adam)?,
             variables,
@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
     fn step(&mut self, patches: &mut BatchStream) -> Result<()> {
         let times = &mut self.times;
         let batch = PhaseTimes::measured(&mut times.waiting, || patches.next())?;
-        let (input, target) = batch.into_tensors(&self.device)?;
+        let (input, target) = batch.into_tensors(&self.compute)?;
         times.voxels += target.elem_count() as u64;
         let logits = PhaseTimes::measured(&mut times.forward, || self.net.forward(&input))?;
         let loss = PhaseTimes::measured(&mut times.loss, || loss(&logits, &target, &self.params.loss))?;
@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
         source: &BatchSource<'_>,
         progress: &dyn Progress,
     ) -> Result<Option<SplitMetrics>> {
-        let net = UNet::new(weights, &self.device)?;
+        let net = UNet::new(weights, &self.compute.device)?;
         let batches = self.params.validation_patches.div_ceil(self.params.batch) as u64;
         let mut running = Running::new(self.initial.scores());
         let began = Instant::now();
@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
                 if progress.is_cancelled() {
                     return Ok(false);
                 }
-                let (input, target) = patches.next()?.into_tensors(&self.device)?;
+                let (input, target) = patches.next()?.into_tensors(&self.compute)?;
                 running.add(&loss(&net.forward(&input)?, &target, &self.params.loss)?);
             }
             Ok::<_, TrainError>(true)

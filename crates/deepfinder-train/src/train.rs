@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use deepfinder_core::Progress;
 use deepfinder_net::Weights;
 
@@ -89,6 +89,44 @@ impl PhaseTimes {
     }
 }
 
+/// Where the network learns, and in which numbers.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    /// The device. Default the processor.
+    pub device: Device,
+    /// Element type of the activations; weights, moments and sums are f32 in any case. Default f32; bf16 on a GPU is
+    /// several times faster.
+    pub dtype: DType,
+}
+
+impl Default for Compute {
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            dtype: DType::F32,
+        }
+    }
+}
+
+/// Trains a network on annotated tomograms, on the processor: see [`train_on`].
+///
+/// # Errors
+/// As [`train_on`].
+pub fn train(
+    training: &[TrainingTomogram],
+    validation: &[TrainingTomogram],
+    initial: Weights,
+    params: &TrainParams,
+    run: &RunFolder,
+    start: Start,
+    progress: &dyn Progress,
+) -> Result<TrainOutcome> {
+    let compute = Compute::default();
+    train_on(
+        &compute, training, validation, initial, params, run, start, progress,
+    )
+}
+
 /// Trains a network on annotated tomograms.
 ///
 /// Patches are drawn around particles, read by other threads while the network learns. Every epoch ends with the metrics
@@ -103,7 +141,12 @@ impl PhaseTimes {
 /// Where parameters, particles or targets make no sense or do not fit the network; where a voxel is not finite, a file
 /// cannot be read or written, or training diverges. Resuming fails where the checkpoint is missing, damaged, or of a run
 /// with other parameters or data.
-pub fn train(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is learnt from, what is learnt and where: none has a default"
+)]
+pub fn train_on(
+    compute: &Compute,
     training: &[TrainingTomogram],
     validation: &[TrainingTomogram],
     initial: Weights,
@@ -123,8 +166,8 @@ pub fn train(
     };
     let settings = fingerprint::settings(params, scores, training, validation)?;
     let mut session = match start {
-        Start::Fresh => Session::begin(initial, params, run, settings, &Device::Cpu)?,
-        Start::Resume => Session::resume(initial, params, run, settings, &Device::Cpu)?,
+        Start::Fresh => Session::begin(initial, params, run, settings, compute)?,
+        Start::Resume => Session::resume(initial, params, run, settings, compute)?,
     };
     let (done, total) = (session.steps_done(), params.total_steps());
     progress.begin("training", total, "iterations");
