@@ -63,7 +63,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "deepfinder-infer",   ours: Only(&["candle-conv3d", "deepfinder-net", CORE]), candle: Seen },
     Layer { name: PIPELINE,             ours: Only(&[
         CORE, "deepfinder-io", "deepfinder-target", "deepfinder-cluster", "deepfinder-eval", "deepfinder-sim",
-        "deepfinder-match", "deepfinder-average", "deepfinder-net", "deepfinder-train", "deepfinder-infer",
+        "deepfinder-match", "deepfinder-average", "candle-conv3d", "deepfinder-net", "deepfinder-train",
+        "deepfinder-infer",
     ]),                                                                                         candle: Seen },
     Layer { name: CLI,                  ours: Only(&[CORE, PIPELINE]),                          candle: Seen },
     Layer { name: TESTS,                ours: Any,                                              candle: Seen },

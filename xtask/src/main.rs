@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod cuda;
 mod dependencies;
 mod hygiene;
 mod interop;
@@ -40,7 +41,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Everything a change must pass: fmt, layers, dependencies, clippy, doc, tests
+    /// Everything a change must pass: fmt, layers, dependencies, clippy, doc, cuda, tests
     Validate,
     /// The arrows between our crates, who touches files and terminal, and the house rules that can be read off the files
     CheckLayers,
@@ -48,6 +49,11 @@ enum Command {
     CheckDependencies,
     /// Build in release and print the speed tables
     Bench,
+    /// Builds for NVIDIA GPUs, on machines with and without one
+    Cuda {
+        #[command(subcommand)]
+        command: cuda::Command,
+    },
     /// Read with the Python packages of other programs what `deepfinder convert` writes
     Interop,
 }
@@ -63,6 +69,7 @@ fn main() -> Result<()> {
         Command::CheckLayers => layers::run(&root),
         Command::CheckDependencies => dependencies::run(&root),
         Command::Bench => bench::run(&root),
+        Command::Cuda { command } => cuda::run(&root, &command),
         Command::Interop => interop::run(&root),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::metadata::cargo;
-use crate::{dependencies, layers};
+use crate::{cuda, dependencies, layers};
 
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     ("dependencies", dependencies::run),
     ("clippy", run_clippy),
     ("doc", build_docs),
+    ("cuda", cuda::check),
     ("tests", run_tests),
 ];
 

@@ -38,6 +38,26 @@ pub enum Conv3dError {
         /// The types found.
         found: Vec<DType>,
     },
+    /// An element type that the GPU's kernels don't know.
+    #[error("{op} takes f32 or bf16 tensors on a GPU, it got {found:?}")]
+    GpuElementType {
+        /// The op that refused.
+        op: &'static str,
+        /// The type found.
+        found: DType,
+    },
+    /// Weights that were prepared for another device than the tensors are on.
+    #[error("{op}: the weights were prepared on another device than the input's")]
+    OtherDevice {
+        /// The op that refused.
+        op: &'static str,
+    },
+    /// An op that the CPU does otherwise.
+    #[error("{op} runs on a GPU alone")]
+    GpuOnly {
+        /// The op that refused.
+        op: &'static str,
+    },
     /// A slice is shorter or longer than its shape says.
     #[error("{what} should hold {expected} values, it holds {found}")]
     Length {
@@ -47,6 +67,12 @@ pub enum Conv3dError {
         expected: usize,
         /// Values there.
         found: usize,
+    },
+    /// More than a GPU's kernels count to.
+    #[error("{size} voxels or channels are more than a GPU can take at once (2³¹): take smaller pieces")]
+    TooLarge {
+        /// How many.
+        size: usize,
     },
     /// A tensor that should be contiguous isn't (an internal slip: the tensor functions see to it).
     #[error("{op}: the tensor is not contiguous")]

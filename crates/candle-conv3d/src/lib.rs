@@ -14,6 +14,8 @@
 //!
 //! Volumes may be bf16, with parameters in f32: products are then of bf16 and sums of f32, on AMX where the machine has it.
 //!
+//! With the feature `cuda` every op also runs on NVIDIA GPUs, in f32 and bf16, through kernels of this crate.
+//!
 //! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AMX, AVX-512 with and
 //! without bf16, AVX2 with FMA, or portable) is found at run time; the environment variable
 //! `DEEPFINDER_ISA=scalar|avx2|avx512|avx512bf16|amx` forces one.
@@ -34,7 +36,10 @@
 //! ```
 
 mod config;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod error;
+mod gpu;
 mod kernels;
 mod layout;
 mod memory;
@@ -49,7 +54,10 @@ pub mod reference;
 pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
+#[cfg(feature = "cuda")]
+pub use cuda::{class_gradient, class_sums};
 pub use error::Conv3dError;
+pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
 pub use ops::{
     PrepackedConv3d, PrepackedUpsample, argmax_channels, channels_last_zeros, conv3d, conv3d_concat, convert,
     copy_planes, max_pool2, max_pool2_into, softmax_channels, upsample2_conv2,

@@ -27,7 +27,7 @@ pub(crate) struct Global {
     /// Processor cores to use [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
-    /// Where the network runs: auto, cpu, or cuda:0, cuda:1, … for a graphics card
+    /// Where the network runs: auto, cpu, or cuda (cuda:1, … for another than the first) for an NVIDIA GPU
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: String,
     /// What the network computes with: f32, bf16, or auto for the faster of them there
@@ -126,6 +126,9 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Measure how fast this machine segments and trains
     Bench(BenchArgs),
+    /// Hold what a device computes against the processor: ops, network, training, and how it fails
+    #[command(hide = true)]
+    CheckDevice,
 }
 
 #[derive(Args)]

@@ -1,15 +1,15 @@
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
     AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Device, Ended, EvaluateJob, InitJob, MatchJob,
     MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project, ReadOptions,
     RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions,
-    TomogramTable, TrainPlan, TrainSettings, average_particles, bench, check_writable, consensus_of_files,
-    convert, demo, device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram,
-    pick_particles, precision, remember_training, report_project, run_project, segment_tomogram,
-    simulate_project, voxel_size,
+    TomogramTable, TrainPlan, TrainSettings, average_particles, bench, check_device, check_writable,
+    consensus_of_files, convert, demo, device, devices, evaluate_files, file_summary, init_project,
+    make_target, match_tomogram, pick_particles, precision, remember_training, report_project, run_project,
+    segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
@@ -55,6 +55,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Run(args) => context.run(args),
         Command::Report(args) => context.report(args),
         Command::Bench(args) => context.bench(args),
+        Command::CheckDevice => context.check_device(),
     }
 }
 
@@ -84,6 +85,19 @@ impl Context<'_> {
         let device = device(self.device)?;
         let precision = precision(self.precision, &device)?;
         Ok((device, precision))
+    }
+
+    fn check_device(&self) -> Result<()> {
+        let checks = check_device(&device(self.device)?, &self.bars)?;
+        self.printer.device_checks(&checks)?;
+        match checks.iter().filter(|check| !check.holds()).count() {
+            0 => Ok(()),
+            failed => bail!(
+                "{failed} of {} checks do not hold on {}",
+                checks.len(),
+                self.device
+            ),
+        }
     }
 
     fn demo(&self, args: &DemoArgs) -> Result<()> {
@@ -134,8 +148,8 @@ impl Context<'_> {
     }
 
     fn train(&self, args: &TrainArgs) -> Result<()> {
-        // Training runs on the processor: a device that is not there must still be refused.
-        let (_, precision) = self.compute()?;
+        // Refused before files are read, where it is not there.
+        let (device, precision) = self.compute()?;
         let project = Project::read(&args.project)?;
         let settings = TrainSettings {
             recipe: args.recipe.map(|recipe| match recipe {
@@ -155,7 +169,7 @@ impl Context<'_> {
             .output
             .clone()
             .unwrap_or_else(|| project.output_path("train"));
-        let mut plan = TrainPlan::of_project(&project, &run, &settings)?;
+        let mut plan = TrainPlan::of_project(&project, &run, &settings)?.on_device(&device);
         plan.params.precision = precision;
         if args.dry_run {
             return self.printer.train_plan(&plan);

@@ -11,10 +11,10 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
-    Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection, DeviceReport, Ended,
-    Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError, Project, RunSummary, SegmentSummary,
-    SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport,
-    write_file_atomically,
+    Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection, DeviceCheck,
+    DeviceReport, Ended, Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError, Project,
+    RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram,
+    VoxelReport, write_file_atomically,
 };
 use serde_json::{Value, json};
 
@@ -356,6 +356,21 @@ impl Printer {
             for device in devices {
                 let usable = if device.usable { "yes" } else { "no" };
                 table.add_row([&device.name, usable, &device.what]);
+            }
+            table.to_string()
+        })
+    }
+
+    pub(crate) fn device_checks(&self, checks: &[DeviceCheck]) -> Result<()> {
+        self.print(&serde_json::to_value(checks)?, || {
+            let mut table = table(["check", "difference", "allowed", "holds"]);
+            for check in checks {
+                table.add_row([
+                    check.what.clone(),
+                    format!("{:.1e}", check.found),
+                    format!("{:.1e}", check.allowed),
+                    if check.holds() { "yes" } else { "NO" }.to_owned(),
+                ]);
             }
             table.to_string()
         })

@@ -81,3 +81,14 @@ pub enum InferError {
     #[error("an array has an unexpected shape")]
     Shape(#[from] ndarray::ShapeError),
 }
+
+impl InferError {
+    /// Whether a device could not hold a tensor. Told by the driver's word for it, which candle passes on: its error type
+    /// exists only where it is built for that device.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes
+            .map(|error| format!("{error} {error:?}"))
+            .any(|said| said.contains("CUDA_ERROR_OUT_OF_MEMORY"))
+    }
+}

@@ -5,7 +5,7 @@ use deepfinder_net::{Skip, UNet};
 use crate::Result;
 use crate::input::Input;
 use crate::output::{Block, Output};
-use crate::tiling::{Stretch, Tiling, stretches};
+use crate::tiling::{Stretch, THINNEST, Tiling, stretches};
 
 /// What a plan did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,6 +73,14 @@ pub(crate) fn run(
     Ok(work)
 }
 
+/// Where the planes of a tile go.
+struct Pass<'a, F> {
+    /// Planes of the core that have gone there.
+    given: &'a mut usize,
+    progress: &'a dyn Progress,
+    take: &'a mut F,
+}
+
 struct Tile {
     z: Stretch,
     y: Stretch,
@@ -83,7 +91,8 @@ struct Tile {
 }
 
 impl Tile {
-    /// Sweeps over the tile along z and gives the planes of its core in order, each with its place in the core.
+    /// Sweeps over the tile along z and gives the planes of its core in order, each with its place in the core. Where
+    /// memory runs out it begins anew with fewer planes at once, and goes on giving where it was.
     fn run(
         &self,
         net: &UNet,
@@ -91,18 +100,44 @@ impl Tile {
         progress: &dyn Progress,
         mut take: impl FnMut(usize, Block) -> Result<()>,
     ) -> Result<()> {
+        let (mut chunk, mut skip) = (self.chunk.min(self.z.window_length), self.skip);
+        let mut given = 0;
+        loop {
+            let mut pass = Pass {
+                given: &mut given,
+                progress,
+                take: &mut take,
+            };
+            match self.sweep(net, input, chunk, skip, &mut pass) {
+                Err(error) if error.is_out_of_memory() && chunk > THINNEST => {
+                    chunk = (chunk / 2).next_multiple_of(THINNEST);
+                }
+                Err(error) if error.is_out_of_memory() && skip == Skip::Keep => skip = Skip::Recompute,
+                result => return result,
+            }
+        }
+    }
+
+    fn sweep(
+        &self,
+        net: &UNet,
+        input: &Input<'_>,
+        chunk: usize,
+        skip: Skip,
+        pass: &mut Pass<'_, impl FnMut(usize, Block) -> Result<()>>,
+    ) -> Result<()> {
         let z = self.z;
         let window_end = z.window + z.window_length;
-        let mut sweep = net.sweep(self.skip)?;
+        let mut sweep = net.sweep(skip)?;
         let mut decided = z.window;
-        for first in (z.window..window_end).step_by(self.chunk) {
-            progress.check()?;
-            let planes = self.chunk.min(window_end - first);
+        for first in (z.window..window_end).step_by(chunk) {
+            pass.progress.check()?;
+            let planes = chunk.min(window_end - first);
             let voxels = self.read(net, input, first, planes)?;
             sweep.push(&voxels, first + planes == window_end, |logits| {
                 let first = decided;
                 decided += logits.dim(2)?;
-                self.give(&logits, first, progress, &mut take)
+                self.give(&logits, first, pass)
             })?;
         }
         Ok(())
@@ -117,16 +152,18 @@ impl Tile {
         )
     }
 
-    /// Passes on what belongs to the core of logits from plane `first` on.
+    /// Passes on what belongs to the core, and has not been given yet, of logits from plane `first` on.
     fn give(
         &self,
         logits: &Tensor,
         first: usize,
-        progress: &dyn Progress,
-        take: &mut impl FnMut(usize, Block) -> Result<()>,
+        pass: &mut Pass<'_, impl FnMut(usize, Block) -> Result<()>>,
     ) -> Result<()> {
         let Self { z, y, x, .. } = self;
-        let (core, end) = (z.core..z.core + z.core_length, first + logits.dim(2)?);
+        let (core, end) = (
+            z.core + *pass.given..z.core + z.core_length,
+            first + logits.dim(2)?,
+        );
         let part = core.start.max(first)..core.end.min(end);
         if part.is_empty() {
             return Ok(());
@@ -135,11 +172,10 @@ impl Tile {
             [part.start - first, y.core - y.window, x.core - x.window],
             [part.len(), y.core_length, x.core_length],
         );
-        take(
-            part.start - core.start,
-            Block::of_logits(logits, region, self.with_scores)?,
-        )?;
-        progress.advance(region.voxels() as u64);
+        let block = Block::of_logits(logits, region, self.with_scores)?;
+        (pass.take)(part.start - z.core, block)?;
+        *pass.given = part.end - z.core;
+        pass.progress.advance(region.voxels() as u64);
         Ok(())
     }
 
@@ -147,5 +183,63 @@ impl Tile {
         work.tiles += 1;
         let voxels = self.z.window_length * self.y.window_length * self.x.window_length;
         work.computed_voxels += voxels as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use deepfinder_core::{NoProgress, Volume};
+    use deepfinder_net::{Metadata, Weights};
+    use ndarray::Array3;
+
+    use super::*;
+    use crate::InferError;
+
+    /// Labels of a tile whose memory runs out where `full` says so: at that call, with that many planes at once.
+    fn labels_of_tile(mut full: impl FnMut(usize) -> bool) -> (Vec<usize>, Vec<u8>) {
+        let weights = Weights::initial(3, 1, Metadata::for_classes(["a", "b"])).unwrap();
+        let net = UNet::new(&weights, &Device::Cpu).unwrap();
+        let voxels = Array3::from_shape_fn((24, 8, 8), |(z, y, x)| ((z * 31 + y * 17 + x * 7) % 13) as f32);
+        let tomogram = Volume::new(voxels);
+        let input = Input::new(&tomogram, &NoProgress).unwrap();
+        let tile = Tile {
+            z: stretches(0, 24, 24)[0],
+            y: stretches(1, 8, 8)[0],
+            x: stretches(2, 8, 8)[0],
+            chunk: 8,
+            skip: Skip::Keep,
+            with_scores: false,
+        };
+        let (mut calls, mut firsts, mut labels) = (0, Vec::new(), Vec::new());
+        tile.run(&net, &input, &NoProgress, |first, block| {
+            calls += 1;
+            if full(calls) {
+                let said = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into();
+                return Err(InferError::Tensor(candle_core::Error::Cuda(said)));
+            }
+            firsts.push(first);
+            labels.extend(block.labels);
+            Ok(())
+        })
+        .unwrap();
+        (firsts, labels)
+    }
+
+    #[test]
+    fn a_tile_goes_on_where_memory_ran_out() {
+        let (_, expected) = labels_of_tile(|_| false);
+        assert_eq!(expected.len(), 24 * 8 * 8);
+        for when in [&[1][..], &[2], &[1, 2, 3], &[2, 4]] {
+            let (firsts, labels) = labels_of_tile(|call| when.contains(&call));
+            assert!(firsts.is_sorted_by(|a, b| a < b), "{when:?}: {firsts:?}");
+            assert_eq!(labels, expected, "{when:?}");
+        }
+    }
+
+    #[test]
+    fn other_errors_are_not_retried() {
+        let error = InferError::Tensor(candle_core::Error::Msg("no".to_owned()));
+        assert!(!error.is_out_of_memory());
     }
 }

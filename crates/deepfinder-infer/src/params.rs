@@ -32,7 +32,7 @@ pub struct SegmentParams {
     /// How the tomogram is cut; default exact.
     pub plan: Plan,
     /// Memory that the network may need for a tile, in bytes; default 1.375 GiB, so that the program with all else
-    /// stays below 1.5 GiB. The exact plan chooses its tile by it.
+    /// stays below 1.5 GiB. The exact plan chooses its tile by it. A network on a GPU takes of the GPU's memory instead.
     pub workspace_bytes: usize,
 }
 

@@ -31,7 +31,8 @@ pub struct SegmentReport {
 /// window by window. `labels` and `scores` (none, or one writer per class with background first) get whole planes from
 /// z = 0 upwards, or windows where all of them take those. A label is the class of the highest score, of equal ones the lowest.
 ///
-/// Memory: [`SegmentParams::workspace_bytes`] for the network. Where one tile does not span y and x and the writers take
+/// Memory: [`SegmentParams::workspace_bytes`] for the network, or three quarters of what its GPU has free; where that
+/// turns out not to be enough, fewer planes go through it at once. Where one tile does not span y and x and the writers take
 /// no windows, planes wait for the tiles beside them in as much again; the reference plan keeps the scores of as many planes as a patch is deep.
 ///
 /// # Errors
@@ -60,9 +61,11 @@ pub fn segment(
     let shape = input.shape();
     let work = match params.plan {
         Plan::Exact { tile } => {
+            // The driver, and what else runs there, needs some too.
+            let of_gpu = candle_conv3d::free_gpu_memory(net.device()).map(|free| free / 4 * 3);
             let demand = Demand {
                 shape,
-                bytes: params.workspace_bytes,
+                bytes: of_gpu.unwrap_or(params.workspace_bytes),
                 bytes_per_waiting_voxel: if output.takes_windows() {
                     0
                 } else {

@@ -12,7 +12,7 @@ const fn margin(axis: usize) -> [usize; 2] {
 }
 
 /// Fewest planes that can go through the network at once: those that its convolutions compute together.
-const THINNEST: usize = 2;
+pub(crate) const THINNEST: usize = 2;
 
 /// A stretch of one axis: what a tile adds to the result, and what it must read for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,9 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The one that is faster there: bf16 where there are matrix instructions for it (AMX).
+    /// The one that is faster there: bf16 on a GPU, and where a processor has matrix instructions for it (AMX).
     pub fn fastest(device: &Device) -> Self {
-        if device.is_cpu() && Isa::current().prefers_bf16() {
+        if !device.is_cpu() || Isa::current().prefers_bf16() {
             Self::Bf16
         } else {
             Self::F32

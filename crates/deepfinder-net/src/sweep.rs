@@ -272,8 +272,15 @@ impl Sweep {
         let features = self.scratch.first(self.scratch.length)?;
         let (_, _, depth, height, width) = features.dims5()?;
         let shape = [1, self.head.output_channels(), depth, height, width];
-        let logits = channels_last_zeros(shape, DType::F32, features.device())?;
+        // On a GPU results have the type of what they come from.
+        let dtype = if features.device().is_cpu() {
+            DType::F32
+        } else {
+            self.dtype
+        };
+        let logits = channels_last_zeros(shape, dtype, features.device())?;
         self.head.write(&[&features], &Padding::Same, &logits)?;
+        let logits = convert(&logits, DType::F32)?;
         self.scratch.discard(self.scratch.length);
         Ok(Some(logits))
     }

@@ -4,7 +4,7 @@ use candle_core::Device;
 use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume};
 use deepfinder_infer::{SegmentParams, segment};
 use deepfinder_net::{Metadata, Precision, UNet, Weights};
-use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train};
+use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train_on};
 use ndarray::Array3;
 use serde::Serialize;
 
@@ -91,7 +91,7 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
         };
         let seconds = seconds_of_segmentation(job, &device, precision, progress)?;
         rows.push(row("infer", [1, job.cube], seconds));
-        let seconds = seconds_of_iteration(job, precision, progress)?;
+        let seconds = seconds_of_iteration(job, &device, precision, progress)?;
         rows.push(row("train", [job.batch, job.patch], seconds));
     }
     Ok(rows)
@@ -134,7 +134,12 @@ fn seconds_of_segmentation(
     Ok(median(&mut seconds[1..]))
 }
 
-fn seconds_of_iteration(job: &BenchJob, precision: Precision, progress: &dyn Progress) -> Result<f64> {
+fn seconds_of_iteration(
+    job: &BenchJob,
+    device: &Device,
+    precision: Precision,
+    progress: &dyn Progress,
+) -> Result<f64> {
     let here = Path::new(HERE);
     let folder =
         tempfile::tempdir().map_err(|error| PipelineError::input(format!("no temporary folder: {error}")))?;
@@ -158,7 +163,8 @@ fn seconds_of_iteration(job: &BenchJob, precision: Precision, progress: &dyn Pro
         ..TrainParams::default()
     };
     let run = RunFolder::new(folder.path().join("run"));
-    let outcome = train(
+    let outcome = train_on(
+        device,
         &[tomogram],
         &[],
         weights(job)?,

@@ -1,3 +1,4 @@
+use candle_conv3d::{gpu, gpus};
 use candle_core::Device;
 use deepfinder_net::Precision;
 use serde::Serialize;
@@ -15,26 +16,23 @@ pub struct DeviceReport {
     pub what: String,
 }
 
-/// Why a graphics card cannot be used by this build.
-const NO_CUDA: &str = "this build of deepfinder has no CUDA support yet";
-
-/// The device of a `--device` argument: `auto`, `cpu` or `cuda:N`.
+/// The device of a `--device` argument: `auto`, `cpu`, or `cuda` with `:N` for another than the first.
+///
+/// `auto` takes the first GPU, and where none can be used the processor, with a warning that says why.
 ///
 /// # Errors
 /// [`PipelineError::Input`] for a device that is not there, with the reason.
 pub fn device(name: &str) -> Result<Device> {
-    match name.split_once(':').unwrap_or((name, "")) {
-        ("auto", "") => {
-            tracing::info!("running on the processor: {NO_CUDA}");
-            Ok(Device::Cpu)
-        }
-        ("cpu", "") => Ok(Device::Cpu),
-        ("cuda", _) => Err(PipelineError::input(format!(
-            "{name}: {NO_CUDA}; use --device cpu or auto"
-        ))),
-        _ => Err(PipelineError::input(format!(
-            "`{name}` is no device: use auto, cpu or cuda:N"
-        ))),
+    let unknown = || PipelineError::input(format!("`{name}` is no device: use auto, cpu, cuda or cuda:N"));
+    match name.split_once(':') {
+        None if name == "auto" => Ok(gpu(0).unwrap_or_else(|reason| {
+            tracing::warn!("running on the processor: {reason}");
+            Device::Cpu
+        })),
+        None if name == "cpu" => Ok(Device::Cpu),
+        None if name == "cuda" => open(name, 0),
+        Some(("cuda", ordinal)) => open(name, ordinal.parse().map_err(|_| unknown())?),
+        _ => Err(unknown()),
     }
 }
 
@@ -64,6 +62,11 @@ pub fn precision(name: &str, device: &Device) -> Result<Precision> {
     }
 }
 
+fn open(name: &str, ordinal: usize) -> Result<Device> {
+    gpu(ordinal)
+        .map_err(|reason| PipelineError::input(format!("{name}: {reason}; use --device cpu or auto instead")))
+}
+
 /// The devices and what is known of them.
 pub fn devices() -> Vec<DeviceReport> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -73,18 +76,36 @@ pub fn devices() -> Vec<DeviceReport> {
     } else {
         sets.join(", ")
     };
-    vec![
-        DeviceReport {
-            name: "cpu".to_owned(),
-            usable: true,
-            what: format!("{threads} threads; {sets}"),
-        },
-        DeviceReport {
+    let mut devices = vec![DeviceReport {
+        name: "cpu".to_owned(),
+        usable: true,
+        what: format!("{threads} threads; {sets}"),
+    }];
+    match gpus() {
+        Ok(gpus) => devices.extend(gpus.into_iter().map(|gpu| {
+            let (major, minor) = gpu.compute_capability;
+            let gibibytes = gpu.memory_bytes as f64 / f64::from(1 << 30);
+            DeviceReport {
+                name: format!("cuda:{}", gpu.ordinal),
+                usable: major >= 8,
+                what: format!(
+                    "{}; {gibibytes:.0} GiB; compute capability {major}.{minor}{}",
+                    gpu.name,
+                    if major < 8 {
+                        ", which is too old: 8.0 is needed"
+                    } else {
+                        ""
+                    }
+                ),
+            }
+        })),
+        Err(reason) => devices.push(DeviceReport {
             name: "cuda".to_owned(),
             usable: false,
-            what: NO_CUDA.to_owned(),
-        },
-    ]
+            what: reason.to_string(),
+        }),
+    }
+    devices
 }
 
 fn instruction_sets() -> Vec<&'static str> {
@@ -116,14 +137,24 @@ mod tests {
 
     #[test]
     fn devices_are_named() {
-        assert!(device("auto").is_ok() && device("cpu").is_ok());
-        assert!(device("cuda:0").unwrap_err().to_string().contains("CUDA"));
-        assert!(device("gpu").unwrap_err().to_string().contains("no device"));
         let of = |name| precision(name, &Device::Cpu);
         assert_eq!(of("bf16").unwrap(), Precision::Bf16);
         assert_eq!(of("f32").unwrap(), Precision::F32);
         assert!(of("auto").unwrap().is_native(&Device::Cpu));
         assert!(of("f16").unwrap_err().to_string().contains("no precision"));
+        assert!(device("cpu").unwrap().is_cpu() && device("auto").is_ok());
+        let refused = |name: &str| device(name).unwrap_err().to_string();
+        for name in [
+            "gpu", "cuda:", "cuda:one", "cuda:-1", "cpu:0", "auto:0", "", "CUDA",
+        ] {
+            assert!(refused(name).contains("is no device"), "{name}");
+        }
+        // No machine has that many: whatever is missing here, it is said, with what was asked for.
+        let reason = refused("cuda:4096");
+        assert!(
+            reason.starts_with("cuda:4096: ") && reason.ends_with("use --device cpu or auto instead"),
+            "{reason}"
+        );
         assert!(devices().iter().any(|device| device.usable));
     }
 }

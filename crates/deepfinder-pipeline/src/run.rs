@@ -86,7 +86,7 @@ pub fn run_project(
     }
     let weights = match &project.segment.weights {
         Some(weights) => project.resolve(weights),
-        None => run.train(progress)?,
+        None => run.train(device, progress)?,
     };
     let mut evaluated = Vec::new();
     for tomogram in project.tomograms_for(Split::Test) {
@@ -183,7 +183,7 @@ impl Run<'_> {
     }
 
     /// The weights that the project's training gives.
-    fn train(&mut self, progress: &dyn Progress) -> Result<PathBuf> {
+    fn train(&mut self, device: &Device, progress: &dyn Progress) -> Result<PathBuf> {
         let project = self.project;
         if project.tomograms_for(Split::Train).next().is_none() {
             return Err(nothing_to_train_on());
@@ -197,7 +197,8 @@ impl Run<'_> {
         let goes_on = !self.options.fresh && self.stamps.is_current(&begun, &stamp) && run.holds_a_run();
         let skipped = !self.options.fresh && self.stamps.is_current(&weights, &stamp);
         if !skipped && !self.options.dry_run {
-            let mut plan = TrainPlan::of_project(project, &folder, &TrainSettings::default())?;
+            let mut plan =
+                TrainPlan::of_project(project, &folder, &TrainSettings::default())?.on_device(device);
             plan.params.precision = self.options.precision;
             if !goes_on {
                 put_aside(&folder)?;

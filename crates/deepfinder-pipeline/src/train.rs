@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::Device;
 use deepfinder_core::{ParticleList, Progress, VolumeReader};
 use deepfinder_io::{ReadOptions, check_writable, open_volume, write_file_atomically};
 use deepfinder_net::{ClassName, Metadata, Weights};
 use deepfinder_train::{
     EpochMetrics, MetricsLine, Recipe, RunFolder, Schedule, Start, TrainOutcome, TrainParams,
-    TrainingTomogram, train,
+    TrainingTomogram, train_on,
 };
 
 use crate::curves::training_curves_svg;
@@ -31,6 +32,8 @@ pub struct TrainPlan {
     pub validation: Vec<TrainingTomogram>,
     /// The weights it starts from.
     pub initial: Weights,
+    /// Where it learns; [`of_project`](Self::of_project) says the processor.
+    pub device: Device,
 }
 
 impl TrainPlan {
@@ -99,7 +102,15 @@ impl TrainPlan {
             training,
             validation,
             initial,
+            device: Device::Cpu,
         })
+    }
+
+    /// The same on a device.
+    #[must_use]
+    pub fn on_device(mut self, device: &Device) -> Self {
+        self.device = device.clone();
+        self
     }
 
     /// Trains. The run's folder then holds weights, checkpoints, metrics, and the curves as `curves.svg`.
@@ -108,7 +119,8 @@ impl TrainPlan {
     /// Where the run's folder holds another run (or none, to resume), or training fails.
     pub fn execute(self, start: Start, progress: &dyn Progress) -> Result<TrainOutcome> {
         let run = RunFolder::new(&self.run);
-        let outcome = train(
+        let outcome = train_on(
+            &self.device,
             &self.training,
             &self.validation,
             self.initial,
@@ -165,6 +177,16 @@ pub fn epochs_of_run(run: &RunFolder) -> Result<Vec<EpochMetrics>> {
         MetricsLine::Step(_) => None,
     });
     Ok(epochs.collect())
+}
+
+/// The losses of the iterations that a run has written down.
+pub(crate) fn losses_of_run(run: &RunFolder) -> Result<Vec<f64>> {
+    let lines = run.read_metrics().on(run.path())?;
+    let losses = lines.into_iter().filter_map(|line| match line {
+        MetricsLine::Step(step) => Some(step.loss),
+        MetricsLine::Epoch(_) => None,
+    });
+    Ok(losses.collect())
 }
 
 /// Where the target of a tomogram lies: its own, or the one made from its picks.

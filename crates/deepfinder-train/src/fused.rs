@@ -15,11 +15,11 @@ const CHUNK: usize = 4096;
 #[derive(Debug, Clone)]
 pub(crate) struct Sums {
     /// Σpg of every class.
-    overlap: Vec<f64>,
+    pub(crate) overlap: Vec<f64>,
     /// Σp of every class.
-    mass: Vec<f64>,
+    pub(crate) mass: Vec<f64>,
     /// Σ −log p of the true class, over the voxels of every class.
-    surprise: Vec<f64>,
+    pub(crate) surprise: Vec<f64>,
     /// Σg of every class is its `truth`.
     pub(crate) counts: VoxelCounts,
 }
@@ -92,7 +92,7 @@ impl Sums {
     }
 
     /// The derivatives by p of every class: at all voxels, what is added at those of the class, and by log p there.
-    fn slopes(&self, params: &LossParams) -> Vec<Slope> {
+    pub(crate) fn slopes(&self, params: &LossParams) -> Vec<Slope> {
         let weight = self.total_weight(params);
         (0..self.scores())
             .map(|class| {
@@ -120,10 +120,10 @@ impl Sums {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Slope {
-    everywhere: f64,
-    at_truth: f64,
-    surprise: f64,
+pub(crate) struct Slope {
+    pub(crate) everywhere: f64,
+    pub(crate) at_truth: f64,
+    pub(crate) surprise: f64,
 }
 
 /// The loss of logits against labels it holds.

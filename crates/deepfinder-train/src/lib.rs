@@ -44,6 +44,8 @@ mod dataset;
 mod error;
 mod fingerprint;
 mod fused;
+#[cfg(feature = "cuda")]
+mod gpu_loss;
 mod loss;
 mod metrics;
 mod params;
@@ -62,4 +64,4 @@ pub use error::{Result, TrainError};
 pub use loss::{Loss, LossParams, loss};
 pub use metrics::{Best, EpochMetrics, MetricsLine, SplitMetrics, StepMetrics};
 pub use params::{Augmentation, Prefetch, Recipe, Schedule, TrainParams};
-pub use train::{Ended, PhaseTimes, Start, TrainOutcome, train};
+pub use train::{Ended, PhaseTimes, Start, TrainOutcome, train, train_on};

@@ -112,7 +112,7 @@ impl LossParams {
     }
 }
 
-/// The loss of logits `[N, C, D, H, W]` (f32 or f64) against a target `[N, D, H, W]` of class labels (u8).
+/// The loss of logits `[N, C, D, H, W]` (f32 or f64; on a GPU f32 or bf16) against a target `[N, D, H, W]` of class labels (u8).
 ///
 /// On the CPU this is one fused operation with an analytic gradient; channels-last memory is the fast layout. The result
 /// does not depend on the number of threads.
@@ -129,6 +129,10 @@ pub fn loss(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<Los
             "target",
             format!("must be u8 of shape {expected:?}, found {found:?}"),
         ));
+    }
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return crate::gpu_loss::loss(logits, target, params);
     }
     let labels = target.flatten_all()?.to_vec1::<u8>()?;
     if let Some(label) = labels.iter().find(|label| usize::from(**label) >= scores) {

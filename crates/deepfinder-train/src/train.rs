@@ -89,6 +89,31 @@ impl PhaseTimes {
     }
 }
 
+/// Trains a network on annotated tomograms, on the processor: see [`train_on`].
+///
+/// # Errors
+/// As [`train_on`].
+pub fn train(
+    training: &[TrainingTomogram],
+    validation: &[TrainingTomogram],
+    initial: Weights,
+    params: &TrainParams,
+    run: &RunFolder,
+    start: Start,
+    progress: &dyn Progress,
+) -> Result<TrainOutcome> {
+    train_on(
+        &Device::Cpu,
+        training,
+        validation,
+        initial,
+        params,
+        run,
+        start,
+        progress,
+    )
+}
+
 /// Trains a network on annotated tomograms.
 ///
 /// Patches are drawn around particles, read by other threads while the network learns. Every epoch ends with the metrics
@@ -103,7 +128,12 @@ impl PhaseTimes {
 /// Where parameters, particles or targets make no sense or do not fit the network; where a voxel is not finite, a file
 /// cannot be read or written, or training diverges. Resuming fails where the checkpoint is missing, damaged, or of a run
 /// with other parameters or data.
-pub fn train(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is learnt from, what is learnt and where: none has a default"
+)]
+pub fn train_on(
+    device: &Device,
     training: &[TrainingTomogram],
     validation: &[TrainingTomogram],
     initial: Weights,
@@ -123,8 +153,8 @@ pub fn train(
     };
     let settings = fingerprint::settings(params, scores, training, validation)?;
     let mut session = match start {
-        Start::Fresh => Session::begin(initial, params, run, settings, &Device::Cpu)?,
-        Start::Resume => Session::resume(initial, params, run, settings, &Device::Cpu)?,
+        Start::Fresh => Session::begin(initial, params, run, settings, device)?,
+        Start::Resume => Session::resume(initial, params, run, settings, device)?,
     };
     let (done, total) = (session.steps_done(), params.total_steps());
     progress.begin("training", total, "iterations");

@@ -1,5 +1,7 @@
 //! `softmax_channels` and `argmax_channels`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{
@@ -7,6 +9,8 @@ use super::{
     storage::{dispatch_wide, own, read},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{
     cpu,
     layout::{from_channels_last, to_channels_last},
@@ -67,6 +71,14 @@ impl CustomOp1 for Softmax {
         Ok((storage, layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, input: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let shape = layout.shape();
+        cuda::apply(self.name(), &[(input, layout)], shape.clone(), |element| {
+            cuda::softmax(element, shape.elem_count() / self.0, self.0)
+        })
+    }
+
     fn bwd(&self, _input: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let op = SoftmaxGradient(self.0);
         result
@@ -100,6 +112,21 @@ impl CustomOp2 for SoftmaxGradient {
         });
         Ok((storage, result_layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        result: &CudaStorage,
+        result_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let shape = result_layout.shape();
+        let inputs = [(result, result_layout), (gradient, gradient_layout)];
+        cuda::apply(self.name(), &inputs, shape.clone(), |element| {
+            cuda::softmax_gradient(element, shape.elem_count() / self.0, self.0)
+        })
+    }
 }
 
 /// input -> index of the greatest of the last dimension, of this size.
@@ -119,5 +146,14 @@ impl CustomOp1 for Argmax {
             cpu::argmax_channels(self.0, read::<f32>(self.name(), input, layout)?, &mut labels)?;
         }
         Ok((CpuStorage::U8(labels), layout.dims()[..4].into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, input: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let voxels = layout.shape().elem_count() / self.0;
+        let shape = &layout.dims()[..4];
+        cuda::apply_to::<u8>(self.name(), &[(input, layout)], shape, |element| {
+            cuda::argmax(element, voxels, self.0)
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! `conv3d` and `conv3d_concat`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{
@@ -8,6 +10,8 @@ use super::{
     storage::{dispatch, own, read},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{
     config::{Activation, Conv3dConfig},
     cpu::{ConvShape, Source},
@@ -101,7 +105,7 @@ impl Convolution {
             has_bias: bias.is_some(),
             activation: config.activation,
         };
-        Ok((op, parameters(name, weight, bias)?))
+        Ok((op, parameters(name, weight, bias, sources[0])?))
     }
 
     fn forward(
@@ -121,11 +125,29 @@ impl Convolution {
             T::conv(&weights, shape, &sources, bias, self.activation, &mut output)?;
             own(output)
         });
+        Ok((storage, self.result_shape()))
+    }
+
+    fn result_shape(&self) -> Shape {
         let [depth, height, width] = self.shape.output;
-        Ok((
-            storage,
-            (self.shape.batch, depth, height, width, self.shape.output_channels).into(),
-        ))
+        (self.shape.batch, depth, height, width, self.shape.output_channels).into()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn plan(&self, element: cuda::Element) -> cuda::ConvolutionPlan<'_> {
+        cuda::ConvolutionPlan {
+            element,
+            shape: &self.shape,
+            channels: &self.channels,
+            has_bias: self.has_bias,
+            activation: self.activation,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, inputs: &[cuda::Input<'_>]) -> Result<(CudaStorage, Shape)> {
+        let shape = self.result_shape();
+        cuda::apply(self.name, inputs, shape, |element| self.plan(element).forward())
     }
 
     fn sources<'a, T: candle_core::WithDType>(
@@ -181,6 +203,17 @@ impl CustomOp2 for Convolution {
         self.forward(&[(source, source_layout)], parameters, parameters_layout)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        source: &CudaStorage,
+        source_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(source, source_layout), (parameters, parameters_layout)])
+    }
+
     fn bwd(
         &self,
         source: &Tensor,
@@ -215,6 +248,19 @@ impl CustomOp3 for Convolution {
         parameters_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(a, a_layout), (b, b_layout)], parameters, parameters_layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(a, a_layout), (b, b_layout), (parameters, parameters_layout)])
     }
 
     fn bwd(
@@ -271,6 +317,29 @@ impl CustomOp2 for InputGradient {
         });
         Ok((storage, dims.into()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let [depth, height, width] = self.shape.input;
+        let dims = (self.shape.batch, depth, height, width, self.channels);
+        let inputs = [(gradient, gradient_layout), (parameters, parameters_layout)];
+        cuda::apply(self.name(), &inputs, dims, |element| {
+            let plan = cuda::ConvolutionPlan {
+                element,
+                shape: &self.shape,
+                channels: &[self.shape.input_channels],
+                has_bias: false,
+                activation: Activation::Identity,
+            };
+            plan.input_gradient(self.first_channel, self.channels)
+        })
+    }
 }
 
 /// (sources, gradient) -> gradient of the parameters.
@@ -301,6 +370,15 @@ impl WeightGradient {
         });
         Ok((storage, length.into()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, inputs: &[cuda::Input<'_>]) -> Result<(CudaStorage, Shape)> {
+        let Convolution { shape, has_bias, .. } = &self.0;
+        let length = shape.weight_len() + if *has_bias { shape.output_channels } else { 0 };
+        cuda::apply(self.0.name, inputs, length, |element| {
+            self.0.plan(element).weight_gradient()
+        })
+    }
 }
 
 impl CustomOp2 for WeightGradient {
@@ -316,6 +394,17 @@ impl CustomOp2 for WeightGradient {
         gradient_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(source, source_layout)], gradient, gradient_layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        source: &CudaStorage,
+        source_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(source, source_layout), (gradient, gradient_layout)])
     }
 }
 
@@ -334,5 +423,18 @@ impl CustomOp3 for WeightGradient {
         gradient_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(&[(a, a_layout), (b, b_layout)], gradient, gradient_layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward(&[(a, a_layout), (b, b_layout), (gradient, gradient_layout)])
     }
 }

@@ -19,8 +19,12 @@ pub use pool::max_pool2;
 pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros, max_pool2_into};
 pub use upsample::upsample2_conv2;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{config::Activation, cpu, error::Conv3dError, memory::zeros};
 use storage::{dispatch, own, read};
 
@@ -43,9 +47,10 @@ fn check_types(op: &'static str, volumes: &[&Tensor], parameters: &[&Tensor]) ->
     }
 }
 
-/// Refuses tensors of other types than f32 and f64.
+/// Refuses tensors of other types than f32 and f64; a GPU takes bf16 too.
 fn check_wide(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
-    match tensors.iter().find(|tensor| tensor.dtype() == DType::BF16) {
+    let refused = |tensor: &&&Tensor| tensor.dtype() == DType::BF16 && tensor.device().is_cpu();
+    match tensors.iter().find(refused) {
         Some(tensor) => Err(Conv3dError::ElementType {
             op,
             found: vec![tensor.dtype()],
@@ -78,18 +83,26 @@ fn shape_error(
     .into()
 }
 
-/// Weight and bias as one tensor: candle's custom ops take three arguments at most.
-fn parameters(op: &'static str, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// Weight and bias as one tensor: candle's custom ops take three arguments at most. For volumes like this one: a GPU's
+/// kernels take all in one type.
+fn parameters(op: &'static str, weight: &Tensor, bias: Option<&Tensor>, volume: &Tensor) -> Result<Tensor> {
     let flat = weight.flatten_all()?;
-    match bias {
-        None => Ok(flat),
-        Some(bias) if bias.dims() == [weight.dims()[0]] => Tensor::cat(&[&flat, bias], 0),
-        Some(bias) => Err(shape_error(
-            op,
-            "the bias",
-            format!("[{}]", weight.dims()[0]),
-            bias,
-        )),
+    let parameters = match bias {
+        None => flat,
+        Some(bias) if bias.dims() == [weight.dims()[0]] => Tensor::cat(&[&flat, bias], 0)?,
+        Some(bias) => {
+            return Err(shape_error(
+                op,
+                "the bias",
+                format!("[{}]", weight.dims()[0]),
+                bias,
+            ));
+        }
+    };
+    if volume.device().is_cpu() {
+        Ok(parameters)
+    } else {
+        parameters.to_dtype(volume.dtype())
     }
 }
 
@@ -125,5 +138,20 @@ impl CustomOp2 for ReluGradient {
             own(output)
         });
         Ok((storage, result_layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        result: &CudaStorage,
+        result_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let inputs = [(result, result_layout), (gradient, gradient_layout)];
+        let shape = result_layout.shape();
+        cuda::apply(self.name(), &inputs, shape.clone(), |element| {
+            cuda::relu_gradient(element, shape.elem_count())
+        })
     }
 }

@@ -27,7 +27,12 @@ pub fn copy_planes(volume: &Tensor, from: Range<usize>, to: usize) -> Result<()>
     if from.is_empty() || from.start == to {
         return Ok(());
     }
-    as_channels_last(NAME, volume)?.inplace_op1(&CopyPlanes { depth, from, to })
+    let volume = as_channels_last(NAME, volume)?;
+    if !volume.device().is_cpu() {
+        let planes = volume.narrow(1, from.start, from.len())?.force_contiguous()?;
+        return volume.slice_set(&planes, 1, to);
+    }
+    volume.inplace_op1(&CopyPlanes { depth, from, to })
 }
 
 struct CopyPlanes {

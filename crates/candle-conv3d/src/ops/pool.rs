@@ -1,5 +1,7 @@
 //! `max_pool2`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{
@@ -7,6 +9,8 @@ use super::{
     storage::{dispatch, own, read},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{
     cpu::{self, PoolShape},
     layout::{from_channels_last, to_channels_last},
@@ -62,6 +66,19 @@ impl CustomOp1 for MaxPool {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, input: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let PoolShape {
+            batch,
+            output: [depth, height, width],
+            channels,
+        } = self.0;
+        let dims = (batch, depth, height, width, channels);
+        cuda::apply(self.name(), &[(input, layout)], dims, |element| {
+            cuda::max_pool(element, &self.0)
+        })
+    }
+
     fn bwd(&self, input: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let op = MaxPoolGradient(self.0);
         input
@@ -96,5 +113,25 @@ impl CustomOp3 for MaxPoolGradient {
             own(output)
         });
         Ok((storage, input_layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &CudaStorage,
+        input_layout: &Layout,
+        result: &CudaStorage,
+        result_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let inputs = [
+            (input, input_layout),
+            (result, result_layout),
+            (gradient, gradient_layout),
+        ];
+        cuda::apply(self.name(), &inputs, input_layout.shape().clone(), |element| {
+            cuda::max_pool_gradient(element, &self.0)
+        })
     }
 }

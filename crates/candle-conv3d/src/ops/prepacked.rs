@@ -1,5 +1,7 @@
 //! Layers for inference: weights are brought into the kernels' order once, and results go where they are wanted.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 use half::bf16;
 
@@ -9,6 +11,8 @@ use super::{
     storage::{dispatch, read, write},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, PackedOnGpu};
 use crate::{
     config::{Activation, Padding},
     cpu::{self, ConvShape, Source, UpsampleShape},
@@ -100,6 +104,8 @@ pub struct PrepackedConv3d {
     activation: Activation,
     dtype: DType,
     parameters: TypedConv,
+    #[cfg(feature = "cuda")]
+    on_gpu: Option<PackedOnGpu>,
 }
 
 impl PrepackedConv3d {
@@ -141,6 +147,8 @@ impl PrepackedConv3d {
             activation,
             dtype,
             parameters,
+            #[cfg(feature = "cuda")]
+            on_gpu: PackedOnGpu::new(weight, bias),
         })
     }
 
@@ -275,6 +283,24 @@ impl Convolution<'_> {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Convolution<'_> {
+    fn run_on_gpu(&self, output: (&mut CudaStorage, &Layout), sources: &[cuda::Input<'_>]) -> Result<()> {
+        let (op, layer) = (PrepackedConv3d::NAME, self.layer);
+        let weights = layer.on_gpu.as_ref().ok_or(Conv3dError::OtherDevice { op })?;
+        let pack = |element| cuda::pack_convolution(element, &self.shape, &layer.source_channels);
+        weights.run(op, sources, output, pack, |element| {
+            cuda::packed_convolution(&cuda::ConvolutionPlan {
+                element,
+                shape: &self.shape,
+                channels: &layer.source_channels,
+                has_bias: weights.has_bias(),
+                activation: layer.activation,
+            })
+        })
+    }
+}
+
 impl InplaceOp2 for Convolution<'_> {
     fn name(&self) -> &'static str {
         PrepackedConv3d::NAME
@@ -288,6 +314,17 @@ impl InplaceOp2 for Convolution<'_> {
         source_layout: &Layout,
     ) -> Result<()> {
         self.run(output, layout, &[(source, source_layout)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        source: &CudaStorage,
+        source_layout: &Layout,
+    ) -> Result<()> {
+        self.run_on_gpu((output, layout), &[(source, source_layout)])
     }
 }
 
@@ -307,6 +344,19 @@ impl InplaceOp3 for Convolution<'_> {
     ) -> Result<()> {
         self.run(output, layout, &[(a, a_layout), (b, b_layout)])
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> Result<()> {
+        self.run_on_gpu((output, layout), &[(a, a_layout), (b, b_layout)])
+    }
 }
 
 /// [`upsample2_conv2`](crate::upsample2_conv2) for weights that stay as they are: the same values, bit for bit. No
@@ -316,6 +366,8 @@ pub struct PrepackedUpsample {
     activation: Activation,
     dtype: DType,
     parameters: TypedUpsample,
+    #[cfg(feature = "cuda")]
+    on_gpu: Option<PackedOnGpu>,
 }
 
 impl PrepackedUpsample {
@@ -343,6 +395,8 @@ impl PrepackedUpsample {
             activation,
             dtype,
             parameters,
+            #[cfg(feature = "cuda")]
+            on_gpu: PackedOnGpu::new(weight, bias),
         })
     }
 
@@ -438,6 +492,27 @@ impl InplaceOp2 for Upsampling<'_> {
             Typed::F64(parameters) => self.run::<f64>(parameters, (output, layout), (input, input_layout)),
         }
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        input: &CudaStorage,
+        input_layout: &Layout,
+    ) -> Result<()> {
+        let (op, shape) = (PrepackedUpsample::NAME, &self.shape);
+        let weights = self
+            .layer
+            .on_gpu
+            .as_ref()
+            .ok_or(Conv3dError::OtherDevice { op })?;
+        let pack = |element| cuda::pack_upsample(element, shape);
+        weights.run(op, &[(input, input_layout)], (output, layout), pack, |element| {
+            let (bias, activation) = (weights.has_bias(), self.layer.activation);
+            cuda::packed_upsample(element, shape, self.planes, bias, activation)
+        })
+    }
 }
 
 /// A tensor `[N, C, D, H, W]` of zeros, channels-last in memory: a place for results.
@@ -452,6 +527,7 @@ pub fn channels_last_zeros(
     let shape = (batch, depth, height, width, channels);
     let length = batch * depth * height * width * channels;
     let tensor = match dtype {
+        _ if !device.is_cpu() => Tensor::zeros(shape, dtype, device)?,
         DType::BF16 => Tensor::from_vec(crate::memory::zeros::<bf16>(length), shape, device)?,
         DType::F32 => Tensor::from_vec(crate::memory::zeros::<f32>(length), shape, device)?,
         DType::F64 => Tensor::from_vec(crate::memory::zeros::<f64>(length), shape, device)?,
@@ -506,6 +582,20 @@ impl InplaceOp2 for Pool {
         dispatch!(name, input, T => {
             let (input, output) = (read::<T>(name, input, input_layout)?, write(name, output, layout)?);
             Ok(cpu::max_pool2_forward(&self.0, input, output)?)
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        input: &CudaStorage,
+        input_layout: &Layout,
+    ) -> Result<()> {
+        let name = InplaceOp2::name(self);
+        cuda::apply_into(name, &[(input, input_layout)], (output, layout), |element| {
+            cuda::max_pool(element, &self.0)
         })
     }
 }

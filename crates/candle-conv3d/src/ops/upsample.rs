@@ -1,5 +1,7 @@
 //! `upsample2_conv2`.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{
@@ -8,6 +10,8 @@ use super::{
     storage::{dispatch, own, read},
     volume_shape,
 };
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::{
     config::Activation,
     cpu::UpsampleShape,
@@ -56,7 +60,7 @@ pub fn upsample2_conv2(
         has_bias: bias.is_some(),
         activation,
     };
-    let parameters = parameters(NAME, weight, bias)?;
+    let parameters = parameters(NAME, weight, bias, input)?;
     from_channels_last(&to_channels_last(input)?.apply_op2(&parameters, op)?)
 }
 
@@ -96,6 +100,23 @@ impl CustomOp2 for UpConvolution {
             storage,
             (shape.batch, depth, height, width, shape.output_channels).into(),
         ))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &CudaStorage,
+        input_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let shape = &self.shape;
+        let [depth, height, width] = shape.input.map(|size| 2 * size);
+        let dims = (shape.batch, depth, height, width, shape.output_channels);
+        let inputs = [(input, input_layout), (parameters, parameters_layout)];
+        cuda::apply(self.name(), &inputs, dims, |element| {
+            cuda::upsample(element, shape, self.has_bias, self.activation)
+        })
     }
 
     fn bwd(
@@ -148,6 +169,23 @@ impl CustomOp2 for InputGradient {
             (shape.batch, depth, height, width, shape.input_channels).into(),
         ))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+        parameters: &CudaStorage,
+        parameters_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let shape = &self.0;
+        let [depth, height, width] = shape.input;
+        let dims = (shape.batch, depth, height, width, shape.input_channels);
+        let inputs = [(gradient, gradient_layout), (parameters, parameters_layout)];
+        cuda::apply(self.name(), &inputs, dims, |element| {
+            cuda::upsample_input_gradient(element, shape)
+        })
+    }
 }
 
 /// (input, gradient) -> gradient of the parameters.
@@ -176,5 +214,21 @@ impl CustomOp2 for WeightGradient {
             own(output)
         });
         Ok((storage, length.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &CudaStorage,
+        input_layout: &Layout,
+        gradient: &CudaStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let UpConvolution { shape, has_bias, .. } = &self.0;
+        let length = shape.weight_len() + if *has_bias { shape.output_channels } else { 0 };
+        let inputs = [(input, input_layout), (gradient, gradient_layout)];
+        cuda::apply(self.name(), &inputs, length, |element| {
+            cuda::upsample_weight_gradient(element, shape, *has_bias)
+        })
     }
 }

@@ -1,0 +1,241 @@
+// What is computed at each voxel: pooling, activation, soft-max, and the sums of a loss.
+#pragma once
+#include "weights.cuh"
+
+struct Voxels {
+    int voxels, channels;
+    // Voxels of a part, where sums are made in parts; where in the result they go.
+    int part, parts, offset;
+};
+
+// The gradient before a ReLU.
+template <class T> __device__ void relu_gradient(const T *result, const T *gradient, T *out, const Voxels &v)
+{
+    EACH(i, (size_t)v.voxels * v.channels)
+    store(out + i, to_float(result[i]) > 0.f ? to_float(gradient[i]) : 0.f);
+}
+
+struct Pool {
+    int batch;
+    // Of the result.
+    int size[3];
+    int channels;
+};
+
+// The corner of a result's 2³ voxels, in the order z, y, x.
+__device__ __forceinline__ size_t corner(size_t i, int corner, const Pool &p)
+{
+    const Position at = position((int)(i / p.channels), p.size);
+    const int whole[3] = {2 * p.size[0], 2 * p.size[1], 2 * p.size[2]};
+    const size_t voxel =
+        voxel_index(at.n, 2 * at.z + corner / 4, 2 * at.y + corner / 2 % 2, 2 * at.x + corner % 2, whole);
+    return voxel * p.channels + i % p.channels;
+}
+
+template <class T> __device__ void max_pool(const T *input, T *out, const Pool &p)
+{
+    EACH(i, (size_t)p.batch * p.size[0] * p.size[1] * p.size[2] * p.channels)
+    {
+        float greatest = to_float(input[corner(i, 0, p)]);
+        for (int c = 1; c < 8; c++) {
+            const float value = to_float(input[corner(i, c, p)]);
+            greatest = value > greatest ? value : greatest;
+        }
+        store(out + i, greatest);
+    }
+}
+
+// To the first of the greatest voxels.
+template <class T>
+__device__ void max_pool_gradient(const T *input, const T *result, const T *gradient, T *out, const Pool &p)
+{
+    EACH(i, (size_t)p.batch * p.size[0] * p.size[1] * p.size[2] * p.channels)
+    {
+        const float greatest = to_float(result[i]);
+        bool open = true;
+        for (int c = 0; c < 8; c++) {
+            const size_t at = corner(i, c, p);
+            const bool hit = open && to_float(input[at]) == greatest;
+            store(out + at, hit ? to_float(gradient[i]) : 0.f);
+            open = open && !hit;
+        }
+    }
+}
+
+// Index of the greatest; of equal ones the lowest, 0 where nothing is greater than −∞.
+template <class T> __device__ int greatest_of(const T *values, int channels)
+{
+    int best = 0;
+    float greatest = -INFINITY;
+    for (int c = 0; c < channels; c++) {
+        const float value = to_float(values[c]);
+        if (value > greatest) {
+            greatest = value;
+            best = c;
+        }
+    }
+    return best;
+}
+
+// Σ exp(value − greatest).
+template <class T> __device__ float exp_sum(const T *values, int channels, float greatest)
+{
+    float sum = 0.f;
+    for (int c = 0; c < channels; c++)
+        sum += expf(to_float(values[c]) - greatest);
+    return sum;
+}
+
+template <class T> __device__ void softmax(const T *input, T *out, const Voxels &v)
+{
+    EACH(i, v.voxels)
+    {
+        const T *values = input + i * v.channels;
+        const float greatest = to_float(values[greatest_of(values, v.channels)]);
+        const float scale = 1.f / exp_sum(values, v.channels, greatest);
+        for (int c = 0; c < v.channels; c++)
+            store(out + i * v.channels + c, expf(to_float(values[c]) - greatest) * scale);
+    }
+}
+
+template <class T> __device__ void softmax_gradient(const T *result, const T *gradient, T *out, const Voxels &v)
+{
+    EACH(i, v.voxels)
+    {
+        const size_t first = i * v.channels;
+        float mean = 0.f;
+        for (int c = 0; c < v.channels; c++)
+            mean += to_float(result[first + c]) * to_float(gradient[first + c]);
+        for (int c = 0; c < v.channels; c++)
+            store(out + first + c, to_float(result[first + c]) * (to_float(gradient[first + c]) - mean));
+    }
+}
+
+template <class T> __device__ void argmax(const T *input, uint8_t *out, const Voxels &v)
+{
+    EACH(i, v.voxels) out[i] = (uint8_t)greatest_of(input + i * v.channels, v.channels);
+}
+
+// Sums of each channel over the voxels of a part: [part][channel]. 256 threads: 8 voxels × 32 channels; grid: parts,
+// channels / 32.
+template <class T> __device__ void channel_sums(const T *values, float *out, const Voxels &v)
+{
+    SHARED float sums[8][32];
+    const int row = threadIdx.x / 32, channel = blockIdx.y * 32 + threadIdx.x % 32;
+    const int begin = blockIdx.x * v.part, end = min(v.voxels, begin + v.part);
+    float sum = 0.f;
+    if (channel < v.channels)
+        for (int voxel = begin + row; voxel < end; voxel += 8)
+            sum += to_float(values[(size_t)voxel * v.channels + channel]);
+    sums[row][threadIdx.x % 32] = sum;
+    __syncthreads();
+    if (row == 0 && channel < v.channels) {
+        for (int other = 1; other < 8; other++)
+            sum += sums[other][threadIdx.x];
+        out[(size_t)blockIdx.x * v.channels + channel] = sum;
+    }
+}
+
+template <class T> __device__ void add_channel_sums(const float *sums, T *out, const Voxels &v)
+{
+    EACH(channel, v.channels)
+    {
+        float sum = 0.f;
+        for (int part = 0; part < v.parts; part++)
+            sum += sums[(size_t)part * v.channels + channel];
+        store(out + v.offset + channel, sum);
+    }
+}
+
+// What a loss over soft-max and labels is made of, of each part: [part][6][channel], the rows being Σp, Σp where it is
+// the label, Σ −log p of the label, voxels of the label, voxels where it is the highest, and those where it is both.
+// 256 threads; up to 256 channels; grid: parts.
+template <class T> __device__ void class_sums(const T *logits, const uint8_t *labels, double *out, const Voxels &v)
+{
+    const int THREADS = 256, ROOM = 8192, GROUPS = THREADS;
+    SHARED float probabilities[ROOM];
+    SHARED float surprise[THREADS];
+    SHARED uint8_t truth[THREADS];
+    SHARED uint8_t highest[THREADS];
+    SHARED double sums[6][GROUPS];
+    const int thread = threadIdx.x, channels = v.channels;
+    // Voxels at a time, and threads that share a channel.
+    const int room = min(THREADS, ROOM / channels), groups = THREADS / channels;
+    const int channel = thread % channels, group = thread / channels;
+    const int begin = blockIdx.x * v.part, end = min(v.voxels, begin + v.part);
+    double mine[6] = {};
+    for (int first = begin; first < end; first += room) {
+        const int count = min(room, end - first);
+        if (thread < count) {
+            const T *values = logits + (size_t)(first + thread) * channels;
+            const int best = greatest_of(values, channels), label = labels[first + thread];
+            const float top = to_float(values[best]), sum = exp_sum(values, channels, top);
+            for (int c = 0; c < channels; c++)
+                probabilities[thread * channels + c] = expf(to_float(values[c]) - top) / sum;
+            // A label without a class is counted for none.
+            surprise[thread] = label < channels ? logf(sum) + top - to_float(values[label]) : 0.f;
+            truth[thread] = (uint8_t)label;
+            highest[thread] = (uint8_t)best;
+        }
+        __syncthreads();
+        if (group < groups)
+            for (int i = group; i < count; i += groups) {
+                const double p = probabilities[i * channels + channel];
+                mine[0] += p;
+                if (truth[i] == channel) {
+                    mine[1] += p;
+                    mine[2] += surprise[i];
+                    mine[3] += 1;
+                    mine[5] += highest[i] == channel;
+                }
+                mine[4] += highest[i] == channel;
+            }
+        __syncthreads();
+    }
+    for (int row = 0; row < 6; row++)
+        sums[row][thread] = mine[row];
+    __syncthreads();
+    if (thread < channels)
+        for (int row = 0; row < 6; row++) {
+            double sum = 0;
+            for (int other = 0; other < groups; other++)
+                sum += sums[row][other * channels + thread];
+            out[((size_t)blockIdx.x * 6 + row) * channels + thread] = sum;
+        }
+}
+
+__device__ __forceinline__ void add_class_sums(const double *sums, double *out, const Voxels &v)
+{
+    EACH(i, 6 * v.channels)
+    {
+        double sum = 0;
+        for (int part = 0; part < v.parts; part++)
+            sum += sums[(size_t)part * 6 * v.channels + i];
+        out[i] = sum;
+    }
+}
+
+// The gradient by the logits of a loss whose derivatives are, for each channel: `slopes[0]` by p at every voxel,
+// `slopes[1]` by p where it is the label, `slopes[2]` by −log p there.
+template <class T>
+__device__ void class_gradient(const T *logits, const uint8_t *labels, const float *slopes, T *out, const Voxels &v)
+{
+    const int channels = v.channels;
+    EACH(i, v.voxels)
+    {
+        const T *values = logits + i * channels;
+        const int label = min(labels[i], channels - 1);
+        const float top = to_float(values[greatest_of(values, channels)]);
+        const float scale = 1.f / exp_sum(values, channels, top);
+        const float at_truth = expf(to_float(values[label]) - top) * scale * slopes[channels + label];
+        const float pull = slopes[2 * channels + label];
+        float mean = at_truth;
+        for (int c = 0; c < channels; c++)
+            mean += expf(to_float(values[c]) - top) * scale * slopes[c];
+        for (int c = 0; c < channels; c++) {
+            const float p = expf(to_float(values[c]) - top) * scale;
+            const float own = c == label ? at_truth - pull : 0.f;
+            store(out + i * channels + c, p * (slopes[c] - mean + pull) + own);
+        }
+    }
+}

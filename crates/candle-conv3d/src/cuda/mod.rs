@@ -1,0 +1,37 @@
+//! The ops on NVIDIA GPUs.
+//!
+//! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`voxels`]):
+//! the tests replay the very same programs with the kernels compiled for the processor (`emulator`). The other modules
+//! only allocate, launch and convert.
+
+mod convolution;
+mod program;
+mod voxels;
+
+#[cfg(feature = "cuda")]
+mod classes;
+#[cfg(feature = "cuda")]
+mod device;
+#[cfg(feature = "cuda")]
+mod ops;
+#[cfg(feature = "cuda")]
+mod packed;
+
+#[cfg(test)]
+mod emulator;
+
+#[cfg(feature = "cuda")]
+pub use classes::{class_gradient, class_sums};
+pub(crate) use {
+    convolution::{
+        ConvolutionPlan, pack_convolution, pack_upsample, packed_convolution, packed_upsample, upsample,
+        upsample_input_gradient, upsample_weight_gradient,
+    },
+    program::{Element, Program},
+    voxels::{argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient},
+};
+#[cfg(feature = "cuda")]
+pub(crate) use {
+    ops::{Input, apply, apply_into, apply_to},
+    packed::PackedOnGpu,
+};

@@ -1,0 +1,94 @@
+//! From candle's storages to programs and back.
+
+use candle_core::{
+    CudaStorage, DType, Layout, Result, Shape,
+    backend::BackendStorage,
+    cuda_backend::{CudaDType, cudarc::driver::DeviceRepr},
+};
+
+use super::{
+    device::{read, run, run_into},
+    program::{Element, Program},
+};
+use crate::error::Conv3dError;
+
+/// A storage and how its values lie in it.
+pub(crate) type Input<'a> = (&'a CudaStorage, &'a Layout);
+
+type Planned = std::result::Result<Program, Conv3dError>;
+
+pub(super) fn element_of(op: &'static str, dtype: DType) -> Result<Element> {
+    match dtype {
+        DType::F32 => Ok(Element::F32),
+        DType::BF16 => Ok(Element::Bf16),
+        found => Err(Conv3dError::GpuElementType { op, found }.into()),
+    }
+}
+
+fn run_on<T: CudaDType + DeviceRepr>(
+    op: &'static str,
+    inputs: &[Input<'_>],
+    program: &Program,
+) -> Result<CudaStorage> {
+    let operands: Vec<_> = inputs
+        .iter()
+        .map(|(storage, layout)| read(op, storage, layout))
+        .collect::<Result<_>>()?;
+    run::<T>(inputs[0].0.device(), program, &operands)
+}
+
+/// A new tensor of the first input's element type.
+pub(crate) fn apply(
+    op: &'static str,
+    inputs: &[Input<'_>],
+    shape: impl Into<Shape>,
+    plan: impl FnOnce(Element) -> Planned,
+) -> Result<(CudaStorage, Shape)> {
+    let element = element_of(op, inputs[0].0.dtype())?;
+    let program = plan(element)?;
+    let storage = match element {
+        Element::F32 => run_on::<f32>(op, inputs, &program)?,
+        Element::Bf16 => run_on::<half::bf16>(op, inputs, &program)?,
+    };
+    Ok((storage, shape.into()))
+}
+
+/// A new tensor of element type `T`.
+pub(crate) fn apply_to<T: CudaDType + DeviceRepr>(
+    op: &'static str,
+    inputs: &[Input<'_>],
+    shape: impl Into<Shape>,
+    plan: impl FnOnce(Element) -> Planned,
+) -> Result<(CudaStorage, Shape)> {
+    let program = plan(element_of(op, inputs[0].0.dtype())?)?;
+    Ok((run_on::<T>(op, inputs, &program)?, shape.into()))
+}
+
+/// Into a contiguous tensor that is there, of the first input's element type.
+pub(crate) fn apply_into(
+    op: &'static str,
+    inputs: &[Input<'_>],
+    (output, layout): (&mut CudaStorage, &Layout),
+    plan: impl FnOnce(Element) -> Planned,
+) -> Result<()> {
+    let element = element_of(op, inputs[0].0.dtype())?;
+    let program = plan(element)?;
+    let operands: Vec<_> = inputs
+        .iter()
+        .map(|(storage, layout)| read(op, storage, layout))
+        .collect::<Result<_>>()?;
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or(Conv3dError::NotContiguous { op })?;
+    let device = output.device().clone();
+    match element {
+        Element::F32 => {
+            let output = output.as_cuda_slice_mut::<f32>()?;
+            run_into(&device, &program, &operands, output.slice_mut(start..end))
+        }
+        Element::Bf16 => {
+            let output = output.as_cuda_slice_mut::<half::bf16>()?;
+            run_into(&device, &program, &operands, output.slice_mut(start..end))
+        }
+    }
+}

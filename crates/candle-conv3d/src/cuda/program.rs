@@ -1,0 +1,167 @@
+//! Launches and the memory between them.
+
+use crate::error::Conv3dError;
+
+/// Element types that the kernels know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    Bf16,
+}
+
+impl Element {
+    /// What the names of its kernels end in.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// Where a kernel's pointer points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere: there is no bias, say.
+    Nowhere,
+    /// An input from that value on.
+    Input(usize, usize),
+    /// Memory between launches.
+    Scratch(usize),
+    /// The result.
+    Output,
+}
+
+/// One run of a kernel of `kernels.inc`.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    pub kernel: String,
+    /// Blocks on each axis.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+    /// Its pointers, in order.
+    pub places: Vec<Place>,
+    /// The members of the struct of sizes that follows them.
+    pub sizes: Vec<i32>,
+}
+
+/// What an op does.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub element: Element,
+    /// Values that each input has at least.
+    pub inputs: Vec<usize>,
+    /// Bytes of each piece of memory between launches. Nothing is in them at first.
+    pub scratch: Vec<usize>,
+    /// Values of the result. All are written.
+    pub output: usize,
+    pub launches: Vec<Launch>,
+}
+
+/// Threads of a block where each walks over values.
+const THREADS: usize = 256;
+/// Blocks that more values do not need more of.
+const BLOCKS: usize = 1 << 20;
+
+impl Program {
+    pub(super) fn new(element: Element, inputs: &[usize], output: usize) -> Self {
+        Self {
+            element,
+            inputs: inputs.to_vec(),
+            scratch: Vec::new(),
+            output,
+            launches: Vec::new(),
+        }
+    }
+
+    pub(super) fn scratch(&mut self, bytes: usize) -> Place {
+        // Nothing cannot be allocated.
+        self.scratch.push(bytes.max(1));
+        Place::Scratch(self.scratch.len() - 1)
+    }
+
+    /// Adds a kernel of the program's element type. Nothing is launched without blocks: an empty volume has no result.
+    pub(super) fn launch(
+        &mut self,
+        kernel: &str,
+        grid: [usize; 3],
+        threads: u32,
+        places: &[Place],
+        sizes: &[usize],
+    ) -> Result<(), Conv3dError> {
+        let name = format!("{kernel}_{}", self.element.suffix());
+        self.launch_typed(name, grid, threads, places, &whole(sizes)?)
+    }
+
+    pub(super) fn launch_typed(
+        &mut self,
+        kernel: String,
+        grid: [usize; 3],
+        threads: u32,
+        places: &[Place],
+        sizes: &[i32],
+    ) -> Result<(), Conv3dError> {
+        // Limits of CUDA: 2³¹ blocks along x, 2¹⁶ along y and z.
+        if grid[1].max(grid[2]) >= 1 << 16 || grid[0] >= 1 << 31 {
+            return Err(too_large(grid[0].max(grid[1]).max(grid[2])));
+        }
+        if !grid.contains(&0) {
+            self.launches.push(Launch {
+                kernel,
+                grid: grid.map(|blocks| blocks as u32),
+                threads,
+                places: places.to_vec(),
+                sizes: sizes.to_vec(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds a kernel whose threads walk over that many values.
+    pub(super) fn launch_over(
+        &mut self,
+        kernel: &str,
+        values: usize,
+        places: &[Place],
+        sizes: &[usize],
+    ) -> Result<(), Conv3dError> {
+        self.launch(kernel, over(values), THREADS as u32, places, sizes)
+    }
+}
+
+/// Blocks for threads that walk over that many values.
+pub(super) fn over(values: usize) -> [usize; 3] {
+    [values.div_ceil(THREADS).min(BLOCKS), 1, 1]
+}
+
+/// Sizes as the kernels have them.
+///
+/// # Errors
+/// [`Conv3dError::TooLarge`] from 2³¹ on.
+pub(super) fn whole(sizes: &[usize]) -> Result<Vec<i32>, Conv3dError> {
+    let one = |&size: &usize| i32::try_from(size).map_err(|_| too_large(size));
+    sizes.iter().map(one).collect()
+}
+
+fn too_large(size: usize) -> Conv3dError {
+    Conv3dError::TooLarge { size }
+}
+
+/// Voxels of a part, and how many parts, so that each of `blocks` blocks per part has enough to do and the parts' sums
+/// take no more than some 256 MiB.
+pub(super) fn parts(voxels: usize, blocks: usize, bytes_per_part: usize) -> (usize, usize) {
+    /// Blocks that keep a large GPU busy.
+    const ENOUGH: usize = 1024;
+    let most = ((256 << 20) / bytes_per_part.max(1)).max(1);
+    let wanted = (ENOUGH / blocks.max(1)).clamp(1, voxels.div_ceil(512).max(1));
+    let part = voxels.div_ceil(wanted.min(most)).next_multiple_of(32).max(32);
+    (part, voxels.div_ceil(part))
+}

@@ -1,0 +1,142 @@
+//! Programs of what is computed at each voxel.
+
+use super::program::{Element, Place, Program, over, whole};
+use crate::{cpu::PoolShape, error::Conv3dError};
+
+/// Voxels of a part of the sums of a loss.
+const PART: usize = 4096;
+
+/// input -> a value per channel and voxel, or one per voxel.
+fn over_voxels(
+    element: Element,
+    kernel: &str,
+    [voxels, channels]: [usize; 2],
+    outputs: usize,
+    inputs: &[usize],
+) -> Result<Program, Conv3dError> {
+    let mut program = Program::new(element, inputs, outputs);
+    let places = (0..inputs.len()).map(|index| Place::Input(index, 0));
+    let places: Vec<Place> = places.chain([Place::Output]).collect();
+    program.launch_over(kernel, voxels, &places, &[voxels, channels, 0, 0, 0])?;
+    Ok(program)
+}
+
+/// logits -> probabilities.
+pub(crate) fn softmax(element: Element, voxels: usize, channels: usize) -> Result<Program, Conv3dError> {
+    let values = voxels * channels;
+    over_voxels(element, "softmax", [voxels, channels], values, &[values])
+}
+
+/// (probabilities, gradient) -> gradient of the logits.
+pub(crate) fn softmax_gradient(
+    element: Element,
+    voxels: usize,
+    channels: usize,
+) -> Result<Program, Conv3dError> {
+    let values = voxels * channels;
+    over_voxels(
+        element,
+        "softmax_gradient",
+        [voxels, channels],
+        values,
+        &[values; 2],
+    )
+}
+
+/// values -> u8 index of the greatest.
+pub(crate) fn argmax(element: Element, voxels: usize, channels: usize) -> Result<Program, Conv3dError> {
+    over_voxels(
+        element,
+        "argmax",
+        [voxels, channels],
+        voxels,
+        &[voxels * channels],
+    )
+}
+
+/// (result, gradient) -> gradient before the `ReLU`, of that many values.
+pub(crate) fn relu_gradient(element: Element, values: usize) -> Result<Program, Conv3dError> {
+    // As voxels × channels, because values are counted in 64 bits.
+    let channels = if values.is_multiple_of(16) { 16 } else { 1 };
+    let mut program = Program::new(element, &[values; 2], values);
+    let places = [Place::Input(0, 0), Place::Input(1, 0), Place::Output];
+    program.launch_over(
+        "relu_gradient",
+        values,
+        &places,
+        &[values / channels, channels, 0, 0, 0],
+    )?;
+    Ok(program)
+}
+
+fn pool(program: &mut Program, kernel: &str, shape: &PoolShape, places: &[Place]) -> Result<(), Conv3dError> {
+    whole(&[shape.output_len() / shape.channels.max(1) * 8])?;
+    let [depth, height, width] = shape.output;
+    let sizes = [shape.batch, depth, height, width, shape.channels];
+    program.launch_over(kernel, shape.output_len(), places, &sizes)
+}
+
+/// input -> result.
+pub(crate) fn max_pool(element: Element, shape: &PoolShape) -> Result<Program, Conv3dError> {
+    let mut program = Program::new(element, &[shape.input_len()], shape.output_len());
+    pool(
+        &mut program,
+        "max_pool",
+        shape,
+        &[Place::Input(0, 0), Place::Output],
+    )?;
+    Ok(program)
+}
+
+/// (input, result, gradient) -> gradient of the input.
+pub(crate) fn max_pool_gradient(element: Element, shape: &PoolShape) -> Result<Program, Conv3dError> {
+    let inputs = [shape.input_len(), shape.output_len(), shape.output_len()];
+    let mut program = Program::new(element, &inputs, shape.input_len());
+    let places = [
+        Place::Input(0, 0),
+        Place::Input(1, 0),
+        Place::Input(2, 0),
+        Place::Output,
+    ];
+    pool(&mut program, "max_pool_gradient", shape, &places)?;
+    Ok(program)
+}
+
+/// Programs over soft-max and labels.
+pub(crate) mod channelwise {
+    use super::{Conv3dError, Element, PART, Place, Program, over, over_voxels, whole};
+
+    /// (logits, u8 labels) -> f64 `[6, channels]`: see `class_sums` in `voxels.cuh`.
+    pub(crate) fn class_sums(
+        element: Element,
+        voxels: usize,
+        channels: usize,
+    ) -> Result<Program, Conv3dError> {
+        let count = voxels.div_ceil(PART);
+        let mut program = Program::new(element, &[voxels * channels, voxels], 6 * channels);
+        let sums = program.scratch(count * 6 * channels * size_of::<f64>());
+        let sizes = [voxels, channels, PART, count, 0];
+        let places = [Place::Input(0, 0), Place::Input(1, 0), sums];
+        program.launch("class_sums", [count, 1, 1], 256, &places, &sizes)?;
+        let (grid, sizes) = (over(6 * channels), whole(&sizes)?);
+        program.launch_typed(
+            "add_class_sums_f64".to_owned(),
+            grid,
+            256,
+            &[sums, Place::Output],
+            &sizes,
+        )?;
+        Ok(program)
+    }
+
+    /// (logits, u8 labels, f32 slopes `[3, channels]`) -> gradient of the logits.
+    pub(crate) fn class_gradient(
+        element: Element,
+        voxels: usize,
+        channels: usize,
+    ) -> Result<Program, Conv3dError> {
+        let values = voxels * channels;
+        let inputs = [values, voxels, 3 * channels];
+        over_voxels(element, "class_gradient", [voxels, channels], values, &inputs)
+    }
+}

@@ -1,0 +1,66 @@
+#!/bin/sh
+# Runs on a machine with an NVIDIA GPU: holds the GPU against the processor, measures, and prints one table last.
+# usage: sh suite.sh [DEVICE]      (cuda:0)      Results stay in the folder `results` beside this file.
+cd "$(dirname "$0")" || exit 2
+device=${1:-cuda:0}
+results=results
+mkdir -p "$results"
+failed=0
+
+# CUDA's libraries out of PyTorch's environment, where there is one and they are not installed otherwise.
+if python3 -c 'import torch' 2> /dev/null; then
+  nvidia=$(python3 -c 'import nvidia.cudnn as c, os; print(os.path.dirname(list(c.__path__)[0]))' 2> /dev/null)
+  [ -n "$nvidia" ] && export LD_LIBRARY_PATH="$nvidia/cu13/lib:$nvidia/cudnn/lib:$LD_LIBRARY_PATH"
+fi
+
+step() { # name, command...
+  name=$1
+  shift
+  echo "== $name" >&2
+  if "$@" > "$results/$name.txt" 2> "$results/$name.err"; then
+    state=ok
+  else
+    state="FAILED ($?)"
+    failed=1
+  fi
+  cat "$results/$name.txt" "$results/$name.err" >&2
+  printf '%-24s %s\n' "$name" "$state" >> "$results/steps"
+}
+
+refused() { # a command that must end with exit code 2
+  "$@"
+  [ $? -eq 2 ]
+}
+
+: > "$results/steps"
+step devices ./deepfinder info --devices
+step gpu-memory nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
+step check-device ./deepfinder check-device --device "$device"
+step check-processor ./deepfinder check-device --device cpu
+step bad-device refused ./deepfinder bench --device cuda:4096
+step demo-gpu ./deepfinder demo --device "$device" --out "$results/demo-gpu"
+step demo-processor ./deepfinder demo --device cpu --out "$results/demo-processor"
+if [ -f parity/volume.mrc ] && [ -f parity/deepfinder_shrec19.h5 ]; then
+  for where in "$device" cpu; do
+    name=segment-$(echo "$where" | tr -d :)
+    step "$name" ./deepfinder segment parity/volume.mrc --weights parity/deepfinder_shrec19.h5 \
+      --output "$results/$name.mrc" --device "$where"
+  done
+  step parity ./deepfinder evaluate "$results/segment-cpu.mrc" "$results/segment-$(echo "$device" | tr -d :).mrc"
+fi
+step bench-gpu ./deepfinder bench --device "$device" --cube 256 --batch 25 --runs 10
+step bench-processor ./deepfinder bench --device cpu
+if python3 -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null; then
+  step bench-pytorch python3 torch_unet.py --device "$device"
+fi
+
+echo
+echo "===== steps"
+cat "$results/steps"
+for table in devices check-device bench-gpu bench-processor bench-pytorch; do
+  if [ -f "$results/$table.txt" ]; then
+    echo "===== $table"
+    cat "$results/$table.txt"
+  fi
+done
+exit $failed
