@@ -1,8 +1,8 @@
 //! Who may touch the file system and who may write to the terminal, read off the sources of our crates.
 //!
 //! A plain search for words, not a proof: it finds what one writes without thinking of the rule. Comments are passed
-//! over, and so is what follows `#[cfg(test)]`, which by our custom is the end of a file. Tests, examples and this
-//! program itself may do as they like.
+//! over, and so is what follows `#[cfg(test)]`, which by our custom is the end of a file, or `#![cfg(test)]`, which makes
+//! all of it tests. Tests, examples and this program itself may do as they like.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ fn forbidden<'a>(
     rules.flat_map(move |rule| {
         let lines = (1..).zip(source.lines());
         lines
-            .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+            .take_while(|(_, line)| !matches!(line.trim(), "#[cfg(test)]" | "#![cfg(test)]"))
             .filter_map(move |(number, line)| {
                 let code = line.split("//").next().unwrap_or_default();
                 let word = rule.words.iter().find(|word| stands_in(code, word))?;
@@ -152,6 +152,8 @@ mod tests {
     fn comments_tests_and_longer_words_pass() {
         let source =
             "/// std::fs::read\nlet x = defs::of(y); // fs::read\n#[cfg(test)]\nmod tests { use std::fs; }\n";
+        assert_eq!(found("deepfinder-core", "lib.rs", source), []);
+        let source = "//! A file of tests.\n#![cfg(test)]\nuse std::fs;\n";
         assert_eq!(found("deepfinder-core", "lib.rs", source), []);
     }
 }

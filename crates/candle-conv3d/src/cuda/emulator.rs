@@ -4,6 +4,8 @@
 //! last bit. Each program runs twice, with threads in opposite order and copies arriving at once or as late as they may:
 //! a result that depends on either is a race on a GPU.
 
+#![cfg(test)]
+
 use std::{
     io::Write,
     path::PathBuf,

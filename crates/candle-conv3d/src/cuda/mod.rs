@@ -17,7 +17,6 @@ mod ops;
 #[cfg(feature = "cuda")]
 mod packed;
 
-#[cfg(test)]
 mod emulator;
 
 #[cfg(feature = "cuda")]
