@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod annotations;
 mod average;
 mod bench;
 mod canvas;
@@ -27,6 +28,7 @@ mod demo;
 mod device;
 mod error;
 mod evaluate;
+mod folders;
 mod html_report;
 mod info;
 mod init;
@@ -35,6 +37,7 @@ mod lists;
 mod model;
 mod pick;
 mod project;
+mod project_edit;
 mod reader;
 mod run;
 mod segment;
@@ -46,6 +49,7 @@ mod template_match;
 mod templates;
 mod train;
 
+pub use annotations::{EditedList, ListState, read_edited_list, read_list, write_edited_list};
 pub use average::{AverageJob, Averaged, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
 pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
@@ -55,34 +59,41 @@ pub use demo::{DemoJob, DemoSummary, demo};
 pub use device::{DeviceReport, device, devices};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
+pub use folders::{FileStamp, Folders, read_file};
 pub use html_report::{HtmlReport, report_project};
 pub use info::{
     CopickSummary, FileSummary, Orientations, ParticlesSummary, ProjectSummary, TomogramsSummary,
     VolumeSummary, WeightsSummary, file_summary,
 };
-pub use init::{InitJob, init_project};
+pub use init::{InitJob, Opened, init_project, open_project_or_tomogram, project_of_tomogram};
 pub use length::Length;
 pub use model::Model;
-pub use pick::{PickJob, PickMethod, Picked, pick_particles};
+pub use pick::{PickJob, PickMethod, Picked, find_particles, pick_particles};
 pub use project::{
     EvaluateSettings, PROJECT_FILE, PROJECT_VERSION, PickSettings, Project, ProjectClass, ProjectTomogram,
     SegmentSettings, Split, TargetSettings, TrainSettings,
 };
+pub use project_edit::{ClassEdit, ProjectEdit, TomogramEdit, edit_project, write_new_project};
 pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
-pub use run::{RunOptions, RunSummary, StageReport, remember_training, run_project};
+pub use run::{
+    RunOptions, RunSummary, Stage, StageReport, labels_path, pick_job, picks_path, remember_training,
+    run_project, run_stage, scores_folder, segment_job, target_job, weights_path,
+};
 pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
 pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
 pub use template_match::{MatchJob, Matched, match_tomogram};
-pub use train::{TrainPlan, epochs_of_run};
+pub use train::{
+    TrainPlan, epochs_of_run, target_path, tomogram_options, training_iterations, training_metrics,
+};
 
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
-pub use deepfinder_eval::{ConsensusRow, Detection, VoxelReport};
+pub use deepfinder_eval::{ConsensusPick, ConsensusRow, Detection, FoundBy, VoxelReport};
 pub use deepfinder_infer::Plan;
 pub use deepfinder_io::{
     Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
     VolumeFormatEntry, check_writable, particle_formats, volume_formats, write_file_atomically,
 };
 pub use deepfinder_sim::{Noise, SimParams};
-pub use deepfinder_train::{Ended, Start, TrainOutcome, TrainingTomogram};
+pub use deepfinder_train::{Ended, MetricsLine, Start, TrainOutcome, TrainingTomogram};
