@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod browser;
 mod dependencies;
 mod hygiene;
 mod interop;
@@ -48,6 +49,8 @@ enum Command {
     CheckDependencies,
     /// Build in release and print the speed tables
     Bench,
+    /// Build the studio's page anew, compare it with the committed one, and drive it in Chromium
+    Browser,
     /// Read with the Python packages of other programs what `deepfinder convert` writes
     Interop,
 }
@@ -63,6 +66,7 @@ fn main() -> Result<()> {
         Command::CheckLayers => layers::run(&root),
         Command::CheckDependencies => dependencies::run(&root),
         Command::Bench => bench::run(&root),
+        Command::Browser => browser::run(&root),
         Command::Interop => interop::run(&root),
     }
 }

@@ -10,12 +10,14 @@ use deepfinder_pipeline::{
     device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
     remember_training, report_project, run_project, segment_tomogram, simulate_project, voxel_size,
 };
+use deepfinder_studio::{Studio, StudioOptions};
 
 use crate::arguments::{
     AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs,
     InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, ReportArgs,
-    RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
+    RunArgs, SegmentArgs, SimulateArgs, StudioArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
+use crate::browser;
 use crate::progress::Bars;
 use crate::report::Printer;
 
@@ -30,6 +32,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
     }
     let context = Context {
         device: &cli.global.device,
+        cancel,
         bars: Bars::new(cancel.clone()),
         printer: Printer {
             json: cli.global.json.clone(),
@@ -52,17 +55,34 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Average(args) => context.average(args),
         Command::Run(args) => context.run(args),
         Command::Report(args) => context.report(args),
+        Command::Studio(args) => context.studio(args),
         Command::Bench(args) => context.bench(args),
     }
 }
 
 struct Context<'a> {
     device: &'a str,
+    cancel: &'a CancelToken,
     bars: Bars,
     printer: Printer,
 }
 
 impl Context<'_> {
+    fn studio(&self, args: &StudioArgs) -> Result<()> {
+        let options = StudioOptions {
+            target: args.project.clone(),
+            host: args.host.clone(),
+            port: args.port,
+            device: self.device.to_owned(),
+        };
+        let studio = Studio::bind(&options)?;
+        self.printer.studio(&studio)?;
+        if !args.no_open && studio.is_loopback() {
+            browser::open(&studio.url());
+        }
+        Ok(studio.serve(self.cancel)?)
+    }
+
     fn bench(&self, args: &BenchArgs) -> Result<()> {
         let job = BenchJob {
             device: self.device.to_owned(),
