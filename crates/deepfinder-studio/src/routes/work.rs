@@ -161,7 +161,8 @@ fn plan(app: &App, project: &Project, file: &FilePath, work: &Work) -> Result<Pl
             let (stages, commands) = targets()?;
             if stages.is_empty() {
                 return Err(ApiError::bad(
-                    "no tomogram is there to train or validate with: annotate one, and say so in the table of tomograms",
+                    "no target is to be made: tomograms to train or validate with have one of their own, or there is none such (say so in the \
+                     table of tomograms)",
                 ));
             }
             Ok(Planned {

@@ -217,7 +217,7 @@ export function scene(): Scene {
         values.push(particle.x, particle.y, particle.z, ...rgb.map((c) => c / 255), radius(particle.label) * (meshes.length ? 0.3 : 0.8));
       }
     };
-    add(state.annotations);
+    if (!state.overlays.has("consensus")) add(state.annotations);
     for (const overlay of state.overlays.values()) add(overlay.particles);
     gl.useProgram(balls);
     gl.uniformMatrix4fv(gl.getUniformLocation(balls, "view"), false, matrix);

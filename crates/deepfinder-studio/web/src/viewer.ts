@@ -296,7 +296,8 @@ class Panel {
     for (const overlay of state.overlays.values()) {
       for (const particle of overlay.particles) circle(particle, overlay.dashed ?? false, false);
     }
-    if (inHand !== state.annotations) for (const particle of state.annotations) circle(particle, false, false);
+    // The colours of a consensus tell who found a particle, not its class: then nothing lies over them.
+    if (inHand !== state.annotations && !state.overlays.has("consensus")) for (const particle of state.annotations) circle(particle, false, false);
     inHand?.forEach((particle, index) => circle(particle, false, index === state.selected));
   }
 
