@@ -41,6 +41,7 @@ use Ours::{Any, Only};
 
 const CORE: &str = "deepfinder-core";
 const PIPELINE: &str = "deepfinder-pipeline";
+const STUDIO: &str = "deepfinder-studio";
 const CLI: &str = "deepfinder-cli";
 const TESTS: &str = "deepfinder-tests";
 const XTASK: &str = "xtask";
@@ -66,7 +67,8 @@ const LAYERS: &[Layer] = &[
         "deepfinder-match", "deepfinder-average", "candle-conv3d", "deepfinder-net", "deepfinder-train",
         "deepfinder-infer",
     ]),                                                                                         candle: Seen },
-    Layer { name: CLI,                  ours: Only(&[CORE, PIPELINE]),                          candle: Seen },
+    Layer { name: STUDIO,               ours: Only(&[CORE, PIPELINE]),                          candle: Seen },
+    Layer { name: CLI,                  ours: Only(&[CORE, PIPELINE, STUDIO]),                  candle: Seen },
     Layer { name: TESTS,                ours: Any,                                              candle: Seen },
     Layer { name: XTASK,                ours: Only(&[]),                                        candle: Never },
 ];
@@ -88,6 +90,7 @@ const RESERVED: &[Reserved] = &[
     },
     Reserved { names: &["indicatif", "comfy-table"], to: &[CLI], why: "only the program writes to the terminal" },
     Reserved { names: &["anyhow"], to: &[CLI, XTASK], why: "libraries have error enums of their own" },
+    Reserved { names: &["axum", "tokio"], to: &[STUDIO], why: "only the studio serves" },
     Reserved { names: &["clap"], to: &[CLI, XTASK], why: "only the program parses arguments" },
 ];
 
@@ -178,7 +181,7 @@ fn check_tests(
         if layer_of(name).is_none() && !members.contains_key(name) {
             continue;
         }
-        let reason = if [PIPELINE, CLI, TESTS, XTASK].contains(&name) {
+        let reason = if [PIPELINE, STUDIO, CLI, TESTS, XTASK].contains(&name) {
             Some("that stands above the stages")
         } else if member.name == "candle-conv3d" {
             Some("this crate sees none of ours")

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod browser;
 mod cuda;
 mod dependencies;
 mod hygiene;
@@ -54,6 +55,8 @@ enum Command {
         #[command(subcommand)]
         command: cuda::Command,
     },
+    /// Build the studio's page anew, compare it with the committed one, and drive it in Chromium
+    Browser,
     /// Read with the Python packages of other programs what `deepfinder convert` writes
     Interop,
 }
@@ -70,6 +73,7 @@ fn main() -> Result<()> {
         Command::CheckDependencies => dependencies::run(&root),
         Command::Bench => bench::run(&root),
         Command::Cuda { command } => cuda::run(&root, &command),
+        Command::Browser => browser::run(&root),
         Command::Interop => interop::run(&root),
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deepfinder_core::{Symmetry, TiltRange};
 use deepfinder_pipeline::{Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
+use deepfinder_studio::DEFAULT_PORT;
 
 use crate::values::{format, named, ome_zarr, shape, tilt};
 
@@ -124,11 +125,30 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Write what a project's run made as one HTML page
     Report(ReportArgs),
+    /// See, annotate, train, segment and check in the browser
+    Studio(StudioArgs),
     /// Measure how fast this machine segments and trains
     Bench(BenchArgs),
     /// Hold what a device computes against the processor: ops, network, training, and how it fails
     #[command(hide = true)]
     CheckDevice,
+}
+
+#[derive(Args)]
+pub(crate) struct StudioArgs {
+    /// A project file, its folder, or a tomogram
+    #[arg(default_value = ".")]
+    pub(crate) project: PathBuf,
+    /// Port to listen on; 0 takes any that is free
+    #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
+    pub(crate) port: u16,
+    /// Address to listen on. Others than 127.0.0.1 let other machines in that have the token: prefer a tunnel,
+    /// ssh -L 8765:localhost:8765 MACHINE
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Only print the address, and open no browser
+    #[arg(long)]
+    pub(crate) no_open: bool,
 }
 
 #[derive(Args)]

@@ -11,12 +11,14 @@ use deepfinder_pipeline::{
     make_target, match_tomogram, pick_particles, precision, remember_training, report_project, run_project,
     segment_tomogram, simulate_project, voxel_size,
 };
+use deepfinder_studio::{Studio, StudioOptions};
 
 use crate::arguments::{
     AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs,
     InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, ReportArgs,
-    RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
+    RunArgs, SegmentArgs, SimulateArgs, StudioArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
+use crate::browser;
 use crate::progress::Bars;
 use crate::report::Printer;
 
@@ -32,6 +34,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
     let context = Context {
         device: &cli.global.device,
         precision: &cli.global.precision,
+        cancel,
         bars: Bars::new(cancel.clone()),
         printer: Printer {
             json: cli.global.json.clone(),
@@ -54,6 +57,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Average(args) => context.average(args),
         Command::Run(args) => context.run(args),
         Command::Report(args) => context.report(args),
+        Command::Studio(args) => context.studio(args),
         Command::Bench(args) => context.bench(args),
         Command::CheckDevice => context.check_device(),
     }
@@ -62,11 +66,28 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
 struct Context<'a> {
     device: &'a str,
     precision: &'a str,
+    cancel: &'a CancelToken,
     bars: Bars,
     printer: Printer,
 }
 
 impl Context<'_> {
+    fn studio(&self, args: &StudioArgs) -> Result<()> {
+        let options = StudioOptions {
+            target: args.project.clone(),
+            host: args.host.clone(),
+            port: args.port,
+            device: self.device.to_owned(),
+            precision: self.precision.to_owned(),
+        };
+        let studio = Studio::bind(&options)?;
+        self.printer.studio(&studio)?;
+        if !args.no_open && studio.is_loopback() {
+            browser::open(&studio.url());
+        }
+        Ok(studio.serve(self.cancel)?)
+    }
+
     fn bench(&self, args: &BenchArgs) -> Result<()> {
         let job = BenchJob {
             device: self.device.to_owned(),

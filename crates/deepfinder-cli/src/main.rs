@@ -1,6 +1,7 @@
 //! The `deepfinder` program: parses the command line, calls the pipeline, prints what came of it.
 
 mod arguments;
+mod browser;
 mod commands;
 mod formats;
 mod progress;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use deepfinder_core::CancelToken;
 use deepfinder_pipeline::PipelineError;
+use deepfinder_studio::StudioError;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::{Cli, with_json_joined};
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
             match error.downcast_ref() {
                 Some(PipelineError::Cancelled) => ExitCode::from(INTERRUPTED),
                 Some(_) => ExitCode::from(BAD_INPUT),
+                None if error.is::<StudioError>() => ExitCode::from(BAD_INPUT),
                 None => ExitCode::FAILURE,
             }
         }

@@ -16,6 +16,7 @@ use deepfinder_pipeline::{
     RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram,
     VoxelReport, write_file_atomically,
 };
+use deepfinder_studio::Studio;
 use serde_json::{Value, json};
 
 use crate::arguments::Json;
@@ -67,6 +68,19 @@ impl Printer {
                 .map(|(what, path)| format!("  {what:<10} {}\n", path.display()))
                 .concat();
             format!("{}\n{files}", evaluation(&summary.evaluation))
+        })
+    }
+
+    pub(crate) fn studio(&self, studio: &Studio) -> Result<()> {
+        let url = studio.url();
+        self.print(&json!({ "url": url }), || {
+            let warning = if studio.is_loopback() {
+                ""
+            } else {
+                "\nWARNING: other machines can reach this address. Whoever has it with its token can read and change this \
+                 project, and what is sent is not encrypted: prefer a tunnel (ssh -L)."
+            };
+            format!("studio: {url}{warning}\nCtrl-C ends it.")
         })
     }
 

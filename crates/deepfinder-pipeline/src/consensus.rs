@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use deepfinder_core::{Class, ClassTable, Label, ParticleList, VoxelSize};
-use deepfinder_eval::{Classes, Consensus, ConsensusRow, FoundBy, Radius, consensus};
+use deepfinder_eval::{Classes, Consensus, ConsensusPick, ConsensusRow, FoundBy, Radius, consensus};
 use deepfinder_io::{ReadOptions, check_writable, read_particles, write_file_atomically, write_particles};
 use plotters::prelude::*;
 use serde::Serialize;
@@ -50,6 +50,9 @@ pub struct ConsensusSummary {
     pub classes: Vec<ConsensusRow>,
     /// All classes together.
     pub all: ConsensusRow,
+    /// The union, each pick with who found it.
+    #[serde(skip)]
+    pub picks: Vec<ConsensusPick>,
     /// The files written.
     pub files: Vec<PathBuf>,
 }
@@ -86,6 +89,7 @@ pub fn consensus_of_files(job: &ConsensusJob) -> Result<ConsensusSummary> {
         names: job.read.classes.clone(),
         classes: found.classes,
         all: found.all,
+        picks: found.picks,
         files,
     })
 }

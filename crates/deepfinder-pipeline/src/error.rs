@@ -61,6 +61,14 @@ pub enum PipelineError {
     /// Reading or writing of a volume or list.
     #[error(transparent)]
     Io(#[from] deepfinder_io::IoError),
+    /// A list that someone else changed since it was read.
+    #[error(
+        "{path}: the file was changed by another program or window since it was read; read it again first"
+    )]
+    Changed {
+        /// The list.
+        path: PathBuf,
+    },
     /// The work was asked to stop.
     #[error("cancelled")]
     Cancelled,

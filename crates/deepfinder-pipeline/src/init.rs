@@ -163,6 +163,86 @@ fn copick_tomogram(
     }))
 }
 
+/// What a user named to be opened: a project, or a tomogram.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The project; of a tomogram that belongs to none, one of it alone.
+    pub project: Project,
+    /// The project's file, where there is one.
+    pub file: Option<PathBuf>,
+    /// The tomogram that was named.
+    pub tomogram: Option<String>,
+}
+
+/// Opens a project file, a folder with one, or a tomogram: as part of the project beside it where that names it.
+///
+/// # Errors
+/// Where it is none of these.
+pub fn open_project_or_tomogram(path: &Path) -> Result<Opened> {
+    let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+    if is_toml || (path.is_dir() && !deepfinder_io::is_volume_folder(path)) {
+        let file = if is_toml {
+            path.to_owned()
+        } else {
+            path.join(PROJECT_FILE)
+        };
+        return Ok(Opened {
+            project: Project::read(&file)?,
+            file: Some(file),
+            tomogram: None,
+        });
+    }
+    let beside = path.parent().unwrap_or(Path::new("")).join(PROJECT_FILE);
+    if beside.is_file()
+        && let Ok(project) = Project::read(&beside)
+    {
+        let whole = path.canonicalize().ok();
+        let mut tomograms = project.tomograms.iter();
+        let named = tomograms
+            .find(|tomogram| whole.is_some() && project.resolve(&tomogram.file).canonicalize().ok() == whole);
+        if let Some(name) = named.map(|tomogram| tomogram.name.clone()) {
+            return Ok(Opened {
+                project,
+                file: Some(beside),
+                tomogram: Some(name),
+            });
+        }
+    }
+    let project = project_of_tomogram(path)?;
+    let tomogram = project.tomograms.first().map(|tomogram| tomogram.name.clone());
+    Ok(Opened {
+        project,
+        file: None,
+        tomogram,
+    })
+}
+
+/// A project of one tomogram that no file says yet, for a look at it: its annotations stand beside it under its name,
+/// where [`init_project`] finds them later.
+///
+/// # Errors
+/// Where the tomogram cannot be read.
+pub fn project_of_tomogram(file: &Path) -> Result<Project> {
+    let info = open_volume(file)?;
+    let absolute =
+        std::path::absolute(file).map_err(|source| PipelineError::file(file, "no such path", source))?;
+    let mut project = Project::new(absolute.parent().unwrap_or(Path::new(".")));
+    // Where the file does not say its voxel size, a length in Å would mean nothing.
+    let radius = info
+        .voxel_size()
+        .map_or(Length::Voxels(10.0), |_| Length::Angstrom(100.0));
+    project.classes = classes(&[("particle".to_owned(), radius)]);
+    let mut only = tomogram(&project, &absolute)?;
+    let beside = || {
+        absolute
+            .file_stem()
+            .map(|stem| PathBuf::from(stem).with_added_extension("xml"))
+    };
+    only.picks = only.picks.or_else(beside);
+    project.tomograms.push(only);
+    Ok(project)
+}
+
 /// Writes a project file with its explanations.
 pub(crate) fn write_project(path: &Path, project: &Project) -> Result<()> {
     let example = if project.tomograms.is_empty() { EXAMPLE } else { "" };

@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod annotations;
 mod average;
 mod bench;
 mod canvas;
@@ -28,6 +29,7 @@ mod device;
 mod device_check;
 mod error;
 mod evaluate;
+mod folders;
 mod html_report;
 mod info;
 mod init;
@@ -36,6 +38,7 @@ mod lists;
 mod model;
 mod pick;
 mod project;
+mod project_edit;
 mod reader;
 mod run;
 mod segment;
@@ -47,6 +50,7 @@ mod template_match;
 mod templates;
 mod train;
 
+pub use annotations::{EditedList, ListState, read_edited_list, read_list, write_edited_list};
 pub use average::{AverageJob, Averaged, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
 pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
@@ -57,31 +61,38 @@ pub use device::{DeviceReport, device, devices, precision};
 pub use device_check::{DeviceCheck, check_device};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
+pub use folders::{FileStamp, Folders, read_file};
 pub use html_report::{HtmlReport, report_project};
 pub use info::{
     CopickSummary, FileSummary, Orientations, ParticlesSummary, ProjectSummary, TomogramsSummary,
     VolumeSummary, WeightsSummary, file_summary,
 };
-pub use init::{InitJob, init_project};
+pub use init::{InitJob, Opened, init_project, open_project_or_tomogram, project_of_tomogram};
 pub use length::Length;
 pub use model::Model;
-pub use pick::{PickJob, PickMethod, Picked, pick_particles};
+pub use pick::{PickJob, PickMethod, Picked, find_particles, pick_particles};
 pub use project::{
     EvaluateSettings, PROJECT_FILE, PROJECT_VERSION, PickSettings, Project, ProjectClass, ProjectTomogram,
     SegmentSettings, Split, TargetSettings, TrainSettings,
 };
+pub use project_edit::{ClassEdit, ProjectEdit, TomogramEdit, edit_project, write_new_project};
 pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
-pub use run::{RunOptions, RunSummary, StageReport, remember_training, run_project};
+pub use run::{
+    RunOptions, RunSummary, Stage, StageReport, labels_path, pick_job, picks_path, remember_training,
+    run_project, run_stage, scores_folder, segment_job, target_job, weights_path,
+};
 pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
 pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
 pub use template_match::{MatchJob, Matched, match_tomogram};
-pub use train::{TrainPlan, epochs_of_run};
+pub use train::{
+    TrainPlan, epochs_of_run, target_path, tomogram_options, training_iterations, training_metrics,
+};
 
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
 pub use candle_core::Device;
-pub use deepfinder_eval::{ConsensusRow, Detection, VoxelReport};
+pub use deepfinder_eval::{ConsensusPick, ConsensusRow, Detection, FoundBy, VoxelReport};
 pub use deepfinder_infer::Plan;
 pub use deepfinder_io::{
     Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
@@ -89,4 +100,4 @@ pub use deepfinder_io::{
 };
 pub use deepfinder_net::Precision;
 pub use deepfinder_sim::{Noise, SimParams};
-pub use deepfinder_train::{Ended, Start, TrainOutcome, TrainingTomogram};
+pub use deepfinder_train::{Ended, MetricsLine, Start, TrainOutcome, TrainingTomogram};

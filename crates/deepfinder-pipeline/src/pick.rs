@@ -154,6 +154,20 @@ pub struct Picked {
 /// For files that cannot be read or written, or a method without its radius.
 pub fn pick_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> {
     check_output(&job.output, &job.input)?;
+    let (picked, frame) = find(job, progress)?;
+    write_list(job, &picked.particles, frame)?;
+    Ok(picked)
+}
+
+/// Turns a label map or score maps into particles and writes nothing.
+///
+/// # Errors
+/// As [`pick_particles`].
+pub fn find_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> {
+    find(job, progress).map(|(picked, _)| picked)
+}
+
+fn find(job: &PickJob, progress: &dyn Progress) -> Result<(Picked, TomogramFrame)> {
     let mut seconds = 0.0;
     let mut timed = |work: &mut dyn FnMut() -> Result<ParticleList>| {
         let start = std::time::Instant::now();
@@ -231,12 +245,12 @@ pub fn pick_particles(job: &PickJob, progress: &dyn Progress) -> Result<Picked> 
             .iter_mut()
             .for_each(|particle| particle.tomogram = Some(name.clone()));
     }
-    write_list(job, &particles, frame)?;
-    Ok(Picked {
+    let picked = Picked {
         particles,
         found,
         seconds,
-    })
+    };
+    Ok((picked, frame))
 }
 
 /// The tomogram's name: as given, or that of RELION's tomograms which the label map is called after.

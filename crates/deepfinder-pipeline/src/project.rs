@@ -246,11 +246,16 @@ impl Project {
                 source,
             )
         })?;
+        Self::parse(&text, &path)
+    }
+
+    /// The project in the text of a file at that path.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self> {
         let fail = |what: String| PipelineError::Project {
-            path: path.clone(),
+            path: path.to_owned(),
             what,
         };
-        let mut project: Self = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+        let mut project: Self = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
         path.parent()
             .unwrap_or(Path::new(""))
             .clone_into(&mut project.folder);
@@ -321,6 +326,15 @@ impl Project {
     /// A path below the output folder.
     pub fn output_path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.resolve(&self.output).join(relative)
+    }
+
+    /// The tomogram of that name.
+    ///
+    /// # Errors
+    /// [`PipelineError::Input`] where there is none.
+    pub fn tomogram(&self, name: &str) -> Result<&ProjectTomogram> {
+        let found = self.tomograms.iter().find(|tomogram| tomogram.name == name);
+        found.ok_or_else(|| PipelineError::input(format!("the project has no tomogram called `{name}`")))
     }
 
     /// The tomograms of a split.

@@ -12,7 +12,9 @@ use serde::Serialize;
 use crate::evaluate::{EvaluateJob, EvaluatedPair, Evaluation, evaluate_lists};
 use crate::slices::SlicesPicture;
 use crate::stamps::{Stamp, Stamps};
-use crate::train::{annotated_particles, nothing_to_train_on, read_options, target_path, tomogram_options};
+use crate::train::{
+    annotated_particles, no_picks, nothing_to_train_on, read_options, target_path, tomogram_options,
+};
 use crate::{
     Length, Model, PickJob, PickMethod, PipelineError, Project, ProjectTomogram, Result, SegmentJob,
     ShapeSource, Split, TargetJob, TrainPlan, TrainSettings, make_target, open_label_map, open_tomogram,
@@ -65,17 +67,7 @@ pub fn run_project(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<RunSummary> {
-    let output = project.output_path("");
-    if !options.dry_run {
-        std::fs::create_dir_all(&output)
-            .map_err(|source| PipelineError::file(&output, "the output folder cannot be made", source))?;
-    }
-    let mut run = Run {
-        project,
-        options,
-        stamps: Stamps::read(&output),
-        stages: Vec::new(),
-    };
+    let mut run = Run::begin(project, options)?;
     let annotated = [Split::Train, Split::Validate]
         .into_iter()
         .flat_map(|split| project.tomograms_for(split));
@@ -107,6 +99,62 @@ pub fn run_project(
     })
 }
 
+/// A stage of a project that can be asked for by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// The target of the tomogram of that name.
+    Target(String),
+    /// Training: begun, or gone on with where it was stopped.
+    Train,
+    /// Segmentation of the tomogram of that name.
+    Segment(String),
+    /// Picking in the label or score maps of the tomogram of that name.
+    Pick(String),
+}
+
+/// Does one stage of a project; what a whole run does with it later is skipped where nothing has changed.
+///
+/// # Errors
+/// As the stage; where the project has no such tomogram, or what the stage works on is not there.
+pub fn run_stage(
+    project: &Project,
+    stage: &Stage,
+    options: RunOptions,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<RunSummary> {
+    let mut run = Run::begin(project, options)?;
+    match stage {
+        Stage::Target(name) => run.target(project.tomogram(name)?, progress)?,
+        Stage::Train => drop(run.train(device, progress)?),
+        Stage::Segment(name) => {
+            let weights = weights_path(project);
+            if !weights.is_file() {
+                return Err(PipelineError::input(format!(
+                    "{}: there are no weights to segment with: train first, or name some as `weights` of [segment]",
+                    weights.display()
+                )));
+            }
+            run.segment(project.tomogram(name)?, &weights, device, progress)?;
+        }
+        Stage::Pick(name) => {
+            let tomogram = project.tomogram(name)?;
+            let labels = labels_path(project, tomogram);
+            if !labels.is_file() {
+                return Err(PipelineError::input(format!(
+                    "{}: there is no label map to pick from: segment `{name}` first",
+                    labels.display()
+                )));
+            }
+            run.pick(tomogram, &labels, progress)?;
+        }
+    }
+    Ok(RunSummary {
+        stages: run.stages,
+        evaluation: None,
+    })
+}
+
 /// A run under way.
 struct Run<'a> {
     project: &'a Project,
@@ -115,7 +163,21 @@ struct Run<'a> {
     stages: Vec<StageReport>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn begin(project: &'a Project, options: RunOptions) -> Result<Self> {
+        let output = project.output_path("");
+        if !options.dry_run {
+            std::fs::create_dir_all(&output)
+                .map_err(|source| PipelineError::file(&output, "the output folder cannot be made", source))?;
+        }
+        Ok(Self {
+            project,
+            options,
+            stamps: Stamps::read(&output),
+            stages: Vec::new(),
+        })
+    }
+
     /// Does a stage unless its product is up to date.
     fn stage(
         &mut self,
@@ -144,27 +206,7 @@ impl Run<'_> {
 
     fn target(&mut self, tomogram: &ProjectTomogram, progress: &dyn Progress) -> Result<()> {
         let project = self.project;
-        let Some(picks) = &tomogram.picks else {
-            return annotated_particles(project, tomogram).map(|_| ());
-        };
-        let shapes = project.classes.iter().map(|class| {
-            let shape = match &class.mask {
-                Some(mask) => ShapeSource::Mask(project.resolve(mask)),
-                None => ShapeSource::Sphere(class.radius),
-            };
-            (class.label.to_string(), shape)
-        });
-        let job = TargetJob {
-            picks: project.resolve(picks),
-            read: read_options(project, tomogram)?,
-            like: project.resolve(&tomogram.file),
-            voxel_size: tomogram_options(tomogram)?.voxel_size,
-            shapes: shapes.collect(),
-            order: project.target.order.clone(),
-            initial: tomogram.initial.as_ref().map(|path| project.resolve(path)),
-            tomogram: Some(tomogram.name.clone()),
-            output: target_path(project, tomogram),
-        };
+        let job = target_job(project, tomogram)?;
         let masks = project
             .classes
             .iter()
@@ -227,21 +269,12 @@ impl Run<'_> {
         device: &Device,
         progress: &dyn Progress,
     ) -> Result<PathBuf> {
-        let settings = &self.project.segment;
-        let labels = self.project.output_path(format!("labels/{}.mrc", tomogram.name));
-        let plan = settings
-            .reference_patch
-            .map_or_else(Plan::default, |patch| Plan::Reference { patch });
-        let wants_scores = settings.scores || self.project.pick.method == PickMethod::Peaks;
         let job = SegmentJob {
-            tomogram: self.project.resolve(&tomogram.file),
-            options: tomogram_options(tomogram)?,
-            labels: labels.clone(),
-            scores: wants_scores.then(|| self.scores_folder(tomogram)),
-            plan,
             precision: self.options.precision,
             force: self.options.force,
+            ..segment_job(self.project, tomogram)?
         };
+        let labels = job.labels.clone();
         let stamp = Stamp::new((job.options, job.plan, &job.scores))
             .file(&job.tomogram)
             .file(weights);
@@ -249,10 +282,6 @@ impl Run<'_> {
             segment_tomogram(&job, &Model::read(weights)?, device, progress).map(|_| ())
         })?;
         Ok(labels)
-    }
-
-    fn scores_folder(&self, tomogram: &ProjectTomogram) -> PathBuf {
-        self.project.output_path(format!("scores/{}", tomogram.name))
     }
 
     fn pick(
@@ -265,32 +294,9 @@ impl Run<'_> {
         let settings = &project.pick;
         let picks = picks_path(project, tomogram);
         let stamp = Stamp::new((settings, &project.classes)).file(labels);
-        let scores = self.scores_folder(tomogram);
         self.stage("pick", &tomogram.name, &picks, stamp, || {
-            let options = tomogram_options(tomogram)?;
-            let voxel_size = options.voxel_size.or(open_volume(labels)?.voxel_size());
-            let job = PickJob {
-                method: settings.method,
-                radius: Some(pick_radius(project, voxel_size)?),
-                min_size: settings.min_size.unwrap_or(0),
-                // A peak has no size.
-                min_size_of_class: if settings.min_size.is_some() || settings.method == PickMethod::Peaks {
-                    BTreeMap::new()
-                } else {
-                    min_sizes(project, voxel_size)?
-                },
-                min_score: settings.min_score,
-                voxel_size,
-                tomogram: Some(tomogram.name.clone()),
-                ..PickJob::new(
-                    if settings.method == PickMethod::Peaks {
-                        &scores
-                    } else {
-                        labels
-                    },
-                    &picks,
-                )
-            };
+            let job = pick_job(project, tomogram)?;
+            let (options, voxel_size) = (tomogram_options(tomogram)?, job.voxel_size);
             let picked = pick_particles(&job, progress)?;
             let reader = open_tomogram(&project.resolve(&tomogram.file), options)?;
             let label_map = open_label_map(labels)?;
@@ -335,8 +341,107 @@ impl Run<'_> {
     }
 }
 
+/// The target of a tomogram as its project has it drawn.
+///
+/// # Errors
+/// Where the tomogram has no picks.
+pub fn target_job(project: &Project, tomogram: &ProjectTomogram) -> Result<TargetJob> {
+    let Some(picks) = &tomogram.picks else {
+        return Err(no_picks(tomogram));
+    };
+    let shapes = project.classes.iter().map(|class| {
+        let shape = match &class.mask {
+            Some(mask) => ShapeSource::Mask(project.resolve(mask)),
+            None => ShapeSource::Sphere(class.radius),
+        };
+        (class.label.to_string(), shape)
+    });
+    Ok(TargetJob {
+        picks: project.resolve(picks),
+        read: read_options(project, tomogram)?,
+        like: project.resolve(&tomogram.file),
+        voxel_size: tomogram_options(tomogram)?.voxel_size,
+        shapes: shapes.collect(),
+        order: project.target.order.clone(),
+        initial: tomogram.initial.as_ref().map(|path| project.resolve(path)),
+        tomogram: Some(tomogram.name.clone()),
+        output: target_path(project, tomogram),
+    })
+}
+
+/// The segmentation of a tomogram as its project has it done.
+///
+/// # Errors
+/// Where the project gives the tomogram a voxel size that is none.
+pub fn segment_job(project: &Project, tomogram: &ProjectTomogram) -> Result<SegmentJob> {
+    let settings = &project.segment;
+    let plan = settings
+        .reference_patch
+        .map_or_else(Plan::default, |patch| Plan::Reference { patch });
+    let wants_scores = settings.scores || project.pick.method == PickMethod::Peaks;
+    Ok(SegmentJob {
+        tomogram: project.resolve(&tomogram.file),
+        options: tomogram_options(tomogram)?,
+        labels: labels_path(project, tomogram),
+        scores: wants_scores.then(|| scores_folder(project, tomogram)),
+        plan,
+        precision: Precision::default(),
+        force: false,
+    })
+}
+
+/// The picking in a tomogram as its project has it done.
+///
+/// # Errors
+/// Where the label map cannot be read, or a radius in Å meets an unknown voxel size.
+pub fn pick_job(project: &Project, tomogram: &ProjectTomogram) -> Result<PickJob> {
+    let settings = &project.pick;
+    let labels = labels_path(project, tomogram);
+    let by_peaks = settings.method == PickMethod::Peaks;
+    let options = tomogram_options(tomogram)?;
+    let voxel_size = options.voxel_size.or(open_volume(&labels)?.voxel_size());
+    let input = if by_peaks {
+        scores_folder(project, tomogram)
+    } else {
+        labels
+    };
+    Ok(PickJob {
+        method: settings.method,
+        radius: Some(pick_radius(project, voxel_size)?),
+        min_size: settings.min_size.unwrap_or(0),
+        // A peak has no size.
+        min_size_of_class: if settings.min_size.is_some() || by_peaks {
+            BTreeMap::new()
+        } else {
+            min_sizes(project, voxel_size)?
+        },
+        min_score: settings.min_score,
+        voxel_size,
+        tomogram: Some(tomogram.name.clone()),
+        ..PickJob::new(&input, &picks_path(project, tomogram))
+    })
+}
+
+/// The weights that a project segments with: those it names, or those its training gives.
+pub fn weights_path(project: &Project) -> PathBuf {
+    match &project.segment.weights {
+        Some(weights) => project.resolve(weights),
+        None => RunFolder::new(project.output_path("train")).best_weights(),
+    }
+}
+
+/// Where the label map of a tomogram lies.
+pub fn labels_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
+    project.output_path(format!("labels/{}.mrc", tomogram.name))
+}
+
+/// Where the score maps of a tomogram lie, a file a class.
+pub fn scores_folder(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
+    project.output_path(format!("scores/{}", tomogram.name))
+}
+
 /// Where the picks of a tomogram lie.
-pub(crate) fn picks_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
+pub fn picks_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
     project.output_path(format!("picks/{}.xml", tomogram.name))
 }
 

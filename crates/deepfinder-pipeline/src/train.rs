@@ -189,8 +189,25 @@ pub(crate) fn losses_of_run(run: &RunFolder) -> Result<Vec<f64>> {
     Ok(losses.collect())
 }
 
+/// The metrics of a project's training so far; none where there is no training yet.
+///
+/// # Errors
+/// Where its metrics cannot be read.
+pub fn training_metrics(project: &Project) -> Result<Vec<MetricsLine>> {
+    let run = RunFolder::new(project.output_path("train"));
+    run.read_metrics().on(run.path())
+}
+
+/// Iterations that a project's training shall do in all.
+///
+/// # Errors
+/// Where a setting makes no sense.
+pub fn training_iterations(project: &Project) -> Result<u64> {
+    train_params(&project.train).map(|params| (params.epochs * params.steps_per_epoch) as u64)
+}
+
 /// Where the target of a tomogram lies: its own, or the one made from its picks.
-pub(crate) fn target_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
+pub fn target_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
     match &tomogram.target {
         Some(target) => project.resolve(target),
         None => project.output_path(format!("targets/{}.mrc", tomogram.name)),
@@ -212,7 +229,10 @@ pub(crate) fn read_options(project: &Project, tomogram: &ProjectTomogram) -> Res
 }
 
 /// How to read a tomogram's file.
-pub(crate) fn tomogram_options(tomogram: &ProjectTomogram) -> Result<TomogramOptions> {
+///
+/// # Errors
+/// Where the project gives it a voxel size that is none.
+pub fn tomogram_options(tomogram: &ProjectTomogram) -> Result<TomogramOptions> {
     Ok(TomogramOptions {
         invert: tomogram.invert,
         voxel_size: voxel_size(tomogram.voxel_size)?,
@@ -222,10 +242,7 @@ pub(crate) fn tomogram_options(tomogram: &ProjectTomogram) -> Result<TomogramOpt
 /// The annotated particles of a tomogram: of a list that spans several, those that name it.
 pub(crate) fn annotated_particles(project: &Project, tomogram: &ProjectTomogram) -> Result<ParticleList> {
     let Some(picks) = &tomogram.picks else {
-        return Err(PipelineError::input(format!(
-            "the tomogram `{}` has no picks: annotate it and name the list as `picks`, or give it `split = \"test\"`",
-            tomogram.name
-        )));
+        return Err(no_picks(tomogram));
     };
     let file = open_volume(&project.resolve(&tomogram.file))?;
     let size = voxel_size(tomogram.voxel_size)?.or(file.voxel_size());
@@ -236,6 +253,13 @@ pub(crate) fn annotated_particles(project: &Project, tomogram: &ProjectTomogram)
         &file,
         size,
     )
+}
+
+pub(crate) fn no_picks(tomogram: &ProjectTomogram) -> PipelineError {
+    PipelineError::input(format!(
+        "the tomogram `{}` has no picks: annotate it and name the list as `picks`, or give it `split = \"test\"`",
+        tomogram.name
+    ))
 }
 
 fn open_annotated(project: &Project, tomogram: &ProjectTomogram) -> Result<TrainingTomogram> {
