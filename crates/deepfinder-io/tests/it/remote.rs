@@ -139,13 +139,11 @@ fn what_a_store_refuses_is_said() {
     read_volume(&server.path("v3/pyramid.zarr")).unwrap();
     fail(&[500, 500, 500]);
     assert!(error("v3/pyramid.zarr").contains("500"));
-    let nobody = Path::new("http://127.0.0.1:1/v.zarr");
-    assert!(
-        open_volume(nobody)
-            .unwrap_err()
-            .to_string()
-            .contains("does not answer")
-    );
+    // A port that is free again.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = PathBuf::from(format!("http://{address}/v.zarr"));
+    let error = open_volume(&nobody).unwrap_err().to_string();
+    assert!(error.contains("does not answer"), "{error}");
 
     let volume = read_volume(&fixtures().join("v3/pyramid.zarr")).unwrap();
     let error = write_volume(&server.path("new.zarr"), &volume).unwrap_err();
