@@ -10,6 +10,7 @@
 
 mod bench;
 mod dependencies;
+mod fuzz;
 mod hygiene;
 mod interop;
 mod layers;
@@ -50,6 +51,8 @@ enum Command {
     Bench,
     /// Read with the Python packages of other programs what `deepfinder convert` writes
     Interop,
+    /// Build the fuzz targets of the readers of outside bytes, and run each
+    Fuzz(fuzz::FuzzArguments),
 }
 
 fn main() -> Result<()> {
@@ -64,5 +67,6 @@ fn main() -> Result<()> {
         Command::CheckDependencies => dependencies::run(&root),
         Command::Bench => bench::run(&root),
         Command::Interop => interop::run(&root),
+        Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
     }
 }
