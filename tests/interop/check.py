@@ -62,10 +62,16 @@ def em():
 
 def imod():
     import imodmodel
+    from scipy.spatial.transform import Rotation
 
     points = imodmodel.read(folder / "imod.mod")
     same("imod positions", points[["x", "y", "z"]], POSITIONS + [0.5, 0.5, 0.0])
     assert list(points["object_id"]) == [0, 1]
+    angles = imodmodel.read(folder / "imod.mod", annotation="slicer_angles")
+    same("imod slicer places", angles[["center_x", "center_y", "center_z"]], POSITIONS + [0.5, 0.5, 0.0])
+    # About z first, then y, then x.
+    rotation = Rotation.from_euler("zyx", angles[["z_rot", "y_rot", "x_rot"]].to_numpy()[0], degrees=True)
+    same("imod slicer angles", rotation.inv().as_matrix(), zxz(**ANGLES).as_matrix())
 
 
 def copick():

@@ -78,7 +78,7 @@ fn a_list_goes_to_relion_and_back() {
 fn what_a_format_cannot_hold_is_named() {
     let bench = Bench::default();
     bench.write("picks.csv", PICKS);
-    let converted = parsed(&bench.run("convert picks.csv out.mod --json").success());
+    let converted = parsed(&bench.run("convert picks.csv out.coords --json").success());
     let notes = converted["notes"].to_string();
     assert!(
         notes.contains("orientations of 2") && notes.contains("scores of 2"),
@@ -297,6 +297,41 @@ fn volumes_change_their_format() {
     bench.run("convert a.mrc b.zarr --ome-zarr 0.5").success();
     assert!(bench.path("b.zarr/zarr.json").exists());
     bench
-        .run("convert a.mrc b.npy --bin 2")
+        .run("convert a.mrc b.npy --only-class 2")
         .refused(&["particle lists"]);
+}
+
+/// Two voxels along each axis become one: averaged in a tomogram, the most frequent in a label map.
+#[test]
+fn volumes_are_binned() {
+    let bench = Bench::default();
+    let volume = Volume::new(Array3::from_shape_fn((4, 5, 6), |(z, y, x)| {
+        (z * 100 + y * 10 + x) as f32
+    }))
+    .with_voxel_size(VoxelSize::new(5.0).ok());
+    deepfinder_io::write_volume(&bench.path("a.mrc"), &volume).unwrap();
+    bench.run("convert a.mrc b.mrc --bin 2").success();
+    let binned = deepfinder_io::read_volume(&bench.path("b.mrc")).unwrap();
+    assert_eq!(binned.shape(), [2, 2, 3]);
+    assert_eq!(
+        (binned.voxels[[0, 0, 0]], binned.voxels[[1, 1, 2]]),
+        (55.5, 279.5)
+    );
+    assert_eq!(binned.voxel_size, VoxelSize::new(10.0).ok());
+    assert_eq!(binned.origin_angstrom, [2.5; 3]);
+
+    let labels = Volume::new(Array3::from_shape_fn((4, 4, 4), |(_, _, x)| [3_u8, 3, 0, 9][x]));
+    deepfinder_io::write_volume(&bench.path("labels.mrc"), &labels).unwrap();
+    bench.run("convert labels.mrc out.zarr --bin 2").success();
+    let binned = deepfinder_io::read_label_map(&bench.path("out.zarr")).unwrap();
+    assert_eq!((binned.voxels[[0, 0, 0]], binned.voxels[[1, 1, 1]]), (3, 0));
+    for (arguments, word) in [
+        ("--bin 2.5", "whole number"),
+        ("--bin 0", "whole number"),
+        ("--bin 7", "no voxel"),
+    ] {
+        bench
+            .run(&format!("convert a.mrc c.mrc {arguments}"))
+            .refused(&[word]);
+    }
 }

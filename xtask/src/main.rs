@@ -12,6 +12,7 @@ mod bench;
 mod browser;
 mod cuda;
 mod dependencies;
+mod fuzz;
 mod hygiene;
 mod interop;
 mod layers;
@@ -59,6 +60,8 @@ enum Command {
     Browser,
     /// Read with the Python packages of other programs what `deepfinder convert` writes
     Interop,
+    /// Build the fuzz targets of the readers of outside bytes, and run each
+    Fuzz(fuzz::FuzzArguments),
 }
 
 fn main() -> Result<()> {
@@ -75,5 +78,6 @@ fn main() -> Result<()> {
         Command::Cuda { command } => cuda::run(&root, &command),
         Command::Browser => browser::run(&root),
         Command::Interop => interop::run(&root),
+        Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
     }
 }

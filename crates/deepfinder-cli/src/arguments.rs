@@ -439,7 +439,7 @@ pub(crate) struct ConvertArgs {
     /// Sizes of the tomograms, for formats that count from the middle: RELION's tomograms.star, or the tomogram
     #[arg(long, value_name = "FILE")]
     pub(crate) tomograms: Option<PathBuf>,
-    /// Write positions in voxels so many times as large (0.125 to undo a binning of 8)
+    /// Count in voxels so many times as large: positions shrink (0.125 undoes a binning of 8), volumes are averaged
     #[arg(long, value_name = "N")]
     pub(crate) bin: Option<f64>,
     /// Where positions count from: corner or centre [default: the format's own]

@@ -24,6 +24,16 @@ pub enum CoreError {
         /// Size of the volume, `(z, y, x)`.
         volume: [usize; 3],
     },
+    /// Voxels that cannot be made into larger ones.
+    #[error(
+        "a volume of {volume:?} voxels (z, y, x) cannot be binned {factor} times: no voxel would be left"
+    )]
+    Binning {
+        /// Voxels along an axis that become one.
+        factor: usize,
+        /// Size of the volume, `(z, y, x)`.
+        volume: [usize; 3],
+    },
     /// Two classes with the same label or name, or a class with label 0.
     #[error(
         "the class table holds {what} more than once, or as background: every class needs its own label from 1 to 255 and its own name"

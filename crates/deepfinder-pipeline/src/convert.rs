@@ -1,10 +1,11 @@
 use std::path::{Path, PathBuf};
 
-use deepfinder_core::{Label, Particle, ParticleList, Rotation, Volume, VoxelSize, read_whole};
+use deepfinder_core::{
+    Binned, Label, Particle, ParticleList, Rotation, Volume, VolumeReader, VoxelSize, read_whole,
+};
 use deepfinder_io::{
     CopickProject, ElementType, OmeZarr, ParticleFormat, ReadOptions, Voxel, WriteOptions, encode_particles,
-    is_particle_list, open_volume, read_label_map, read_particle_file, write_ome_zarr, write_particle_file,
-    write_volume,
+    is_particle_list, open_volume, read_particle_file, write_ome_zarr, write_particle_file, write_volume,
 };
 use serde::Serialize;
 
@@ -28,7 +29,8 @@ pub struct ConvertJob {
     pub tomogram: Option<String>,
     /// Only particles of this class.
     pub only_class: Option<Label>,
-    /// Positions are written in voxels so many times as large.
+    /// Voxels so many times as large: positions are counted in them, and a volume's voxels are averaged (labels: the most
+    /// frequent stays).
     pub bin: Option<f64>,
     /// How to read a volume.
     pub options: TomogramOptions,
@@ -217,24 +219,29 @@ fn write_to_copick(job: &ConvertJob, list: &ParticleList, options: &WriteOptions
 
 fn convert_volume(job: &ConvertJob) -> Result<Converted> {
     let into_copick = is_copick_project(&job.output);
-    if job.bin.is_some()
-        || job.to.is_some()
-        || job.only_class.is_some()
-        || (job.tomogram.is_some() && !into_copick)
-    {
+    if job.to.is_some() || job.only_class.is_some() || (job.tomogram.is_some() && !into_copick) {
         return Err(PipelineError::input(format!(
-            "{}: --bin, --to, --tomogram and --only-class are for particle lists, and this is a volume",
+            "{}: --to, --tomogram and --only-class are for particle lists, and this is a volume",
             job.input.display()
         )));
     }
     let file = open_volume(&job.input)?;
     let info = file.info();
-    let voxel_size = job.options.voxel_size.or(info.voxel_size);
+    let factor = bin_of_volume(job)?;
     let mut notes: Vec<String> = if job.options.voxel_size.is_some() {
         info.warnings_beside_voxel_size().map(str::to_owned).collect()
     } else {
         info.warnings.clone()
     };
+    let tomogram = open_tomogram(&job.input, job.options)?;
+    let binned = Binned::new(tomogram.as_ref(), factor).on(&job.input)?;
+    let (shape, voxel_size) = (binned.shape(), binned.voxel_size());
+    if factor > 1 {
+        notes.push(format!(
+            "the first voxel's centre is that of the {factor} × {factor} × {factor} voxels it was made of: the origin moved \
+             there. Positions that are binned keep counting from the first voxel's centre, as in RELION"
+        ));
+    }
     let output = if into_copick {
         let path = segmentation_path(job, voxel_size)?;
         notes.push(format!("the segmentation is {}", path.display()));
@@ -250,7 +257,8 @@ fn convert_volume(job: &ConvertJob) -> Result<Converted> {
             ElementType::F16 | ElementType::F32 | ElementType::F64
         );
         let labels = integers && !job.options.invert;
-        if let Some(Ok(labels)) = labels.then(|| read_label_map(&job.input)) {
+        let labels = labels.then(|| read_whole(&Binned::new(&file as &dyn VolumeReader<Label>, factor)?));
+        if let Some(Ok(labels)) = labels {
             write(&output, &labels.with_voxel_size(voxel_size), job.ome_zarr)?;
         } else if into_copick {
             return Err(PipelineError::input(format!(
@@ -258,19 +266,25 @@ fn convert_volume(job: &ConvertJob) -> Result<Converted> {
                 job.input.display()
             )));
         } else {
-            let tomogram = open_tomogram(&job.input, job.options)?;
-            write(
-                &output,
-                &read_whole(tomogram.as_ref()).on(&job.input)?,
-                job.ome_zarr,
-            )?;
+            write(&output, &read_whole(&binned).on(&job.input)?, job.ome_zarr)?;
         }
     }
     Ok(Converted::Volume {
-        shape_zyx: info.shape,
+        shape_zyx: shape,
         voxel_size_angstrom: voxel_size.map(VoxelSize::angstrom),
         notes,
     })
+}
+
+/// How many voxels along an axis become one.
+fn bin_of_volume(job: &ConvertJob) -> Result<usize> {
+    match job.bin {
+        None => Ok(1),
+        Some(factor) if factor >= 1.0 && factor.fract() == 0.0 => Ok(factor as usize),
+        Some(factor) => Err(PipelineError::input(format!(
+            "--bin {factor}: a volume is binned by a whole number of voxels, 2 or 4 say"
+        ))),
+    }
 }
 
 /// Where a label map goes in a copick project.

@@ -80,6 +80,7 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
         }
         let label = fields.foreign_class(Some(&row(20).to_string()))?;
         let [phi, psi, the] = [finite("phi", 17)?, finite("psi", 18)?, finite("theta", 19)?];
+        fields.doubt_angles(&[phi, psi, the]);
         let rotation = match input.options.euler {
             Some(euler) => euler.rotation([phi, psi, the]),
             None => Rotation::from_zxz_degrees(phi, psi, the),

@@ -2,7 +2,7 @@
 //!
 //! Positions in voxels from 0, or in Å where the columns are called `X [A]` (TARDIS). Orientations as ZXZ angles
 //! `phi`, `psi`, `the` in degrees, or as a matrix `r00` … `r22` from particle to tomogram. A table without a class is
-//! of one class: the points of the `CryoET` Data Portal.
+//! of one class: the points of the `CryoET` Data Portal. The spreadsheets of the reference have the same columns.
 
 use ::csv::{Position, ReaderBuilder, StringRecord, Trim, WriterBuilder};
 use deepfinder_core::{Particle, Rotation};
@@ -52,13 +52,28 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
             format!("this is no table: {error}"),
         )
     };
-    let header = reader.headers().map_err(|error| damaged(&error))?;
+    let header = reader.headers().map_err(|error| damaged(&error))?.clone();
+    let records = reader.records().map(|record| {
+        let record = record.map_err(|error| damaged(&error))?;
+        let line = record.position().map_or(0, Position::line);
+        Ok((line, record))
+    });
+    read_table(input, "line", &header, records)
+}
+
+/// The particles of a table's rows, of which each comes with its number; `unit` is what rows are called.
+pub(super) fn read_table(
+    input: &Input<'_>,
+    unit: &str,
+    header: &StringRecord,
+    rows: impl Iterator<Item = Result<(u64, StringRecord)>>,
+) -> Parsed {
     let columns = Columns::of(header).map_err(|missing| {
         let what = format!(
-            "no column called {missing}: the first line has to name the columns, of which x, y and z are needed (found: {})",
+            "no column called {missing}: the first {unit} has to name the columns, of which x, y and z are needed (found: {})",
             header.iter().collect::<Vec<_>>().join(", ")
         );
-        IoError::malformed(input.path, "line 1", what)
+        IoError::malformed(input.path, format!("{unit} 1"), what)
     })?;
     let mut draft = Draft::default();
     let in_angstrom = if columns.is_angstrom {
@@ -67,9 +82,9 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
         None
     };
     let list = &mut draft.list;
-    for record in reader.records() {
-        let record = record.map_err(|error| damaged(&error))?;
-        let place = || format!("line {}", record.position().map_or(0, Position::line));
+    for row in rows {
+        let (number, record) = row?;
+        let place = || format!("{unit} {number}");
         let fields = input.fields(&place);
         let mut particle = columns.particle(&fields, &record)?;
         if let Some(edge) = in_angstrom {

@@ -53,6 +53,7 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
         let shift = triple(&fields, &columns, 4)?;
         is_shifted |= shift != [0.0; 3];
         let [tdrot, tilt, narot] = triple(&fields, &columns, 7)?;
+        fields.doubt_angles(&[tdrot, tilt, narot]);
         let position = [x + shift[0], y + shift[1], z + shift[2]];
         let mut particle = Particle::new(position, fields.foreign_class(Some(columns[21]))?);
         particle.rotation = Some(match input.options.euler {

@@ -9,6 +9,9 @@ use super::list::Draft;
 use super::{Euler, ReadOptions};
 use crate::{IoError, Result};
 
+/// Programs let angles grow beyond a turn, but not for ever.
+const FURTHEST_ANGLE: f64 = 1000.0;
+
 /// The label of particles whose list knows no classes.
 pub(super) const ONLY_CLASS: Label = 1;
 
@@ -19,6 +22,8 @@ pub(super) struct Input<'a> {
     pub(super) options: &'a ReadOptions,
     /// Particles without a class so far.
     unclassed: Cell<usize>,
+    /// Angles so far that are hard to believe.
+    wild_angles: Cell<usize>,
 }
 
 impl<'a> Input<'a> {
@@ -28,6 +33,7 @@ impl<'a> Input<'a> {
             bytes,
             options,
             unclassed: Cell::new(0),
+            wild_angles: Cell::new(0),
         }
     }
 
@@ -80,6 +86,18 @@ impl<'a> Input<'a> {
                 } else {
                     format!("{unclassed} of {all} particles have")
                 }
+            ));
+        }
+    }
+}
+
+impl Input<'_> {
+    /// Tells of angles that are hard to believe.
+    pub(super) fn note_wild_angles(&self, draft: &mut Draft) {
+        let wild = self.wild_angles.get();
+        if wild > 0 {
+            draft.note(format!(
+                "{wild} angles are beyond ±{FURTHEST_ANGLE}°: is that another column, or another unit?"
             ));
         }
     }
@@ -190,6 +208,23 @@ impl Fields<'_> {
         }
     }
 
+    /// An angle in degrees.
+    pub(super) fn angle(&self, name: &str, text: &str) -> Result<f64> {
+        let angle = self.number(name, text)?;
+        self.doubt_angles(&[angle]);
+        Ok(angle)
+    }
+
+    /// Counts angles that are hard to believe.
+    pub(super) fn doubt_angles(&self, degrees: &[f64]) {
+        let wild = degrees
+            .iter()
+            .filter(|angle| angle.abs() > FURTHEST_ANGLE)
+            .count();
+        let counted = &self.input.wild_angles;
+        counted.set(counted.get() + wild);
+    }
+
     pub(super) fn score(&self, text: Option<&str>) -> Result<Option<f32>> {
         let Some(text) = text else { return Ok(None) };
         self.number("the score", text)?;
@@ -219,9 +254,9 @@ impl Fields<'_> {
             (Some(phi), Some(psi), Some(the)) => {
                 let convention = self.input.options.euler.unwrap_or(Euler::ZXZ);
                 Ok(Some(convention.rotation([
-                    self.number("phi", phi)?,
-                    self.number("psi", psi)?,
-                    self.number("the", the)?,
+                    self.angle("phi", phi)?,
+                    self.angle("psi", psi)?,
+                    self.angle("the", the)?,
                 ])))
             }
             (None, None, None) => Ok(None),

@@ -9,8 +9,9 @@ use super::fields::Input;
 use super::guess::guess;
 use super::text::ShrecColumns;
 use super::{
-    Origin, Parsed, ParticleFile, ReadOptions, TomogramTable, WriteOptions, av3, bild, cbox, cmm, coords,
-    copick, csv, deepfinder_xml, dynamo, eman, imod, portal, pytom_xml, relion, relion_write, stopgap, text,
+    Origin, Parsed, ParticleFile, ReadOptions, TomogramTable, WriteOptions, av3, bild, boxes, cbox, cmm,
+    coords, copick, csv, deepfinder_xml, dynamo, eman, imod, portal, pytom_xml, relion, relion_write,
+    stopgap, text, xlsx,
 };
 use crate::{IoError, Result, VolumeFormat, write_file_atomically};
 
@@ -22,6 +23,8 @@ pub enum ParticleFormat {
     DeepFinderXml,
     /// A table with a header line, its fields separated by commas, semicolons or tabs.
     Csv,
+    /// A spreadsheet of the reference implementation.
+    Xlsx,
     /// Lines `pdb x y z [phi psi theta]`.
     ShrecText,
     /// Lines `pdb z y x [phi theta psi]`, as SHREC'19 gave out its ground truth.
@@ -60,6 +63,8 @@ pub enum ParticleFormat {
     Coords,
     /// crYOLO's boxes with their corner.
     Cbox,
+    /// Boxes of one plane.
+    Boxes,
     /// Markers of `ChimeraX`.
     Cmm,
     /// Spheres and arrows of `ChimeraX`, for pictures.
@@ -168,6 +173,9 @@ const FORMATS: &[FormatEntry] = &[
     FormatEntry { format: ParticleFormat::Csv, id: "csv", name: "CSV and TSV", extensions: &["csv", "tsv"],
         positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("crsntv"),
         read: Some(csv::read), write: Some(|out| Ok(csv::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Xlsx, id: "xlsx", name: "XLSX of the reference", extensions: &["xlsx"],
+        positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("crsntv"),
+        read: Some(xlsx::read), write: None },
     FormatEntry { format: ParticleFormat::Relion5, id: "relion5", name: "RELION 5 STAR", extensions: &["star"],
         positions: CENTRED, first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
         read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::Relion5).map(Into::into)) },
@@ -202,7 +210,8 @@ const FORMATS: &[FormatEntry] = &[
         positions: "unbinned pixels from the middle, n//2", first_voxel: 0.0, angles: NONE, holds: Holds::of("csv"),
         read: Some(eman::read), write: Some(|out| eman::write(out).map(Into::into)) },
     FormatEntry { format: ParticleFormat::Imod, id: "imod", name: "IMOD model", extensions: &["mod"],
-        positions: "voxels, first centre 0.5 in x and y, 0 in z", first_voxel: 0.0, angles: NONE, holds: Holds::of("cv"),
+        positions: "voxels, first centre 0.5 in x and y, 0 in z", first_voxel: 0.0,
+        angles: "slicer: [Rx(x)·Ry(y)·Rz(z)]⁻¹", holds: Holds::of("crv"),
         read: Some(imod::read), write: Some(|out| Ok(imod::write(out))) },
     FormatEntry { format: ParticleFormat::Copick, id: "copick", name: "copick picks", extensions: &["json"],
         positions: "Å, first centre 0", first_voxel: 0.0, angles: "matrix", holds: Holds::of("rstv"),
@@ -216,6 +225,9 @@ const FORMATS: &[FormatEntry] = &[
     FormatEntry { format: ParticleFormat::Cbox, id: "cbox", name: "crYOLO CBOX", extensions: &["cbox"],
         positions: "voxels, corner of a box", first_voxel: 0.0, angles: NONE, holds: Holds::of("s"),
         read: Some(cbox::read), write: None },
+    FormatEntry { format: ParticleFormat::Boxes, id: "box", name: "boxes of a plane, crYOLO and EMAN", extensions: &["box"],
+        positions: "pixels, corner of a box; z is 0", first_voxel: 0.0, angles: NONE, holds: Holds::of(""),
+        read: Some(boxes::read), write: None },
     FormatEntry { format: ParticleFormat::Cmm, id: "cmm", name: "ChimeraX markers", extensions: &["cmm"],
         positions: "Å, first centre 0", first_voxel: 0.0, angles: NONE, holds: Holds::of("c"),
         read: Some(cmm::read), write: Some(|out| Ok(cmm::write(out).into())) },
@@ -274,6 +286,7 @@ pub fn read_particle_file(path: &Path, options: &ReadOptions) -> Result<Particle
         .read
         .ok_or_else(|| IoError::unsupported(path, format!("{format} is written here, and not read")))?;
     let mut draft = read(&input)?;
+    input.note_wild_angles(&mut draft);
     let format = match options.format {
         Some(asked) if !is_star(asked) => asked,
         _ => draft.format.unwrap_or(format),
@@ -528,7 +541,7 @@ pub fn is_particle_list(path: &Path) -> bool {
     if read.is_err() {
         return false;
     }
-    if head.starts_with(b"IMOD") || av3::is_list(&head) {
+    if head.starts_with(b"IMOD") || head.starts_with(xlsx::MAGIC) || av3::is_list(&head) {
         return true;
     }
     // Lists are text, and volumes have a zero byte in their headers.

@@ -2,7 +2,7 @@
 
 use super::fields::Input;
 use super::format::extension;
-use super::{ParticleFormat, av3, csv, dynamo, particle_formats, text};
+use super::{ParticleFormat, av3, csv, dynamo, particle_formats, text, xlsx};
 use crate::{IoError, Result};
 
 pub(super) fn guess(input: &Input<'_>) -> Result<ParticleFormat> {
@@ -12,6 +12,9 @@ pub(super) fn guess(input: &Input<'_>) -> Result<ParticleFormat> {
     }
     if av3::is_list(bytes) {
         return Ok(ParticleFormat::Av3);
+    }
+    if bytes.starts_with(xlsx::MAGIC) {
+        return Ok(ParticleFormat::Xlsx);
     }
     let content = input.text()?;
     let start = content.trim_start();

@@ -2,9 +2,15 @@
 //!
 //! Every point of every contour is a particle; an object is a class, its name the class's. Positions are IMOD's index
 //! coordinates: the centre of the first voxel is at 0.5 in x and y, and at 0 in z. The voxel size is the header's, where
-//! its unit is a length. Sizes of points, slicer angles, meshes and the order of a contour's points are not kept.
+//! its unit is a length. Sizes of points, meshes and the order of a contour's points are not kept.
+//!
+//! Orientations are slicer angles (chunks `SLAN`: about x, y and z in degrees, and the place they were set at), of the point
+//! nearest to their place. The slicer turns the volume about z, then y, then x, as `rotatevol` does, so that its window
+//! shows the particle upright: `R = [Rx(x) · Ry(y) · Rz(z)]⁻¹` from particle to tomogram.
 
-use deepfinder_core::{Particle, VoxelSize};
+use std::collections::HashMap;
+
+use deepfinder_core::{Particle, Rotation, VoxelSize};
 
 use super::Parsed;
 use super::fields::{Fields, Input};
@@ -19,6 +25,18 @@ const FIRST_CENTRE: [f64; 3] = [0.5, 0.5, 0.0];
 const HEADER_BYTES: usize = 232;
 const OBJECT_BYTES: usize = 176;
 const NAME_BYTES: usize = 64;
+
+/// Bytes of a chunk of slicer angles: a time, three angles, a place, a label.
+const SLICER_BYTES: usize = 60;
+
+/// How far from a point the place of its slicer angles may be, in voxels: whoever looks for the best view moves a little.
+const REACH: f64 = 2.0;
+
+/// Slicer angles, and the place they were set at, `(x, y, z)` from voxel 0's centre.
+struct Slicer {
+    place: [f64; 3],
+    rotation: Rotation,
+}
 
 pub(super) fn read(input: &Input<'_>) -> Parsed {
     let mut cursor = Cursor {
@@ -38,7 +56,8 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
     draft.list.voxel_size = pixel_size(float(header, 208), integer(header, 212));
     let mut label = None;
     let mut objects: u64 = 0;
-    let (mut sizes, mut angles, mut points_seen) = (0, 0, 0_u64);
+    let mut sizes = 0;
+    let mut slicers = Vec::new();
     while let Some(tag) = cursor.take(4) {
         let at = cursor.at - 4;
         let place = || format!("byte {at}");
@@ -71,7 +90,6 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
                         *coordinate = value - FIRST_CENTRE[axis];
                     }
                     draft.list.particles.push(Particle::new(position, label));
-                    points_seen += 1;
                 }
             }
             // The only chunk without its length: its numbers of vertices and indices give it.
@@ -90,18 +108,19 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
                 let length = length.and_then(|length| usize::try_from(length).ok());
                 let name = String::from_utf8_lossy(other).into_owned();
                 let chunk = length.and_then(|length| cursor.take(length));
-                chunk.ok_or_else(|| cut_short(input, &format!("the chunk `{name}`")))?;
+                let chunk = chunk.ok_or_else(|| cut_short(input, &format!("the chunk `{name}`")))?;
                 sizes += u32::from(other == b"SIZE");
-                angles += u32::from(other == b"SLAN");
+                if other == b"SLAN" {
+                    slicers.push(slicer(&fields, chunk)?);
+                }
             }
         }
     }
-    for (count, what) in [(sizes, "sizes of points"), (angles, "slicer angles")] {
-        if count > 0 {
-            draft.note(format!("not read: {what}"));
-        }
+    if sizes > 0 {
+        draft.note("not read: sizes of points");
     }
-    if points_seen > 0 {
+    orient(&mut draft, &slicers);
+    if !draft.list.is_empty() {
         draft.note(
             "the centre of the first voxel is at (0.5, 0.5, 0) in IMOD: half a voxel was taken off x and y",
         );
@@ -110,7 +129,8 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
 }
 
 pub(super) fn write(output: &mut Output<'_>) -> Vec<u8> {
-    let labels = output.list.count_by_label();
+    // Objects are classes by their number, so that a class without particles is an object without points.
+    let labels = 1..=output.list.count_by_label().keys().max().copied().unwrap_or(0);
     let unnamed = |bytes: &mut Vec<u8>, name: &str, length: usize| {
         let end = name
             .char_indices()
@@ -135,7 +155,7 @@ pub(super) fn write(output: &mut Output<'_>) -> Vec<u8> {
         let size = frame.map_or_else(|| furthest(axis), |shape| shape[2 - axis]);
         bytes.extend(((size as i32).max(1)).to_be_bytes());
     }
-    bytes.extend((labels.len() as i32).to_be_bytes());
+    bytes.extend((labels.clone().count() as i32).to_be_bytes());
     // Flags as IMOD sets them for models on unflipped images, then settings of no meaning here.
     bytes.extend(0xf400_u32.to_be_bytes());
     bytes.extend(
@@ -160,13 +180,20 @@ pub(super) fn write(output: &mut Output<'_>) -> Vec<u8> {
     bytes.extend(edge.to_be_bytes());
     bytes.extend(unit.to_be_bytes());
     bytes.resize(8 + HEADER_BYTES, 0);
-    for &label in labels.keys() {
+    for label in labels.clone() {
+        let points: Vec<u8> = output
+            .list
+            .iter()
+            .filter(|particle| particle.label == label)
+            .flat_map(|particle| {
+                (0..3).flat_map(|axis| ((particle.position[axis] + FIRST_CENTRE[axis]) as f32).to_be_bytes())
+            })
+            .collect();
         bytes.extend(b"OBJT");
         unnamed(&mut bytes, &output.class_name(label), NAME_BYTES);
         bytes.resize(bytes.len() + NAME_BYTES, 0);
-        let particles = output.list.iter().filter(|particle| particle.label == label);
-        // One contour; scattered points (flag 1 << 9) and no lines.
-        bytes.extend(1_i32.to_be_bytes());
+        // A contour for the points; scattered points (flag 1 << 9) and no lines.
+        bytes.extend(i32::from(!points.is_empty()).to_be_bytes());
         bytes.extend(0x200_u32.to_be_bytes());
         bytes.extend([0, 1].iter().flat_map(|setting: &i32| setting.to_be_bytes()));
         let colour = super::cmm::colour(label);
@@ -174,18 +201,112 @@ pub(super) fn write(output: &mut Output<'_>) -> Vec<u8> {
         bytes.extend(5_i32.to_be_bytes());
         bytes.extend([1, 3, 1, 1, 0, 0, 0, 0]);
         bytes.extend([0, 0].iter().flat_map(|setting: &i32| setting.to_be_bytes()));
-        let points: Vec<u8> = particles
-            .flat_map(|particle| {
-                (0..3).flat_map(|axis| ((particle.position[axis] + FIRST_CENTRE[axis]) as f32).to_be_bytes())
-            })
-            .collect();
+        if points.is_empty() {
+            continue;
+        }
         bytes.extend(b"CONT");
         bytes.extend(((points.len() / 12) as i32).to_be_bytes());
         bytes.extend([0; 12]);
         bytes.extend(points);
     }
+    // In the order of the points, so that those at one place keep theirs apart.
+    for label in labels {
+        for particle in output.list.iter().filter(|particle| particle.label == label) {
+            if let Some(rotation) = particle.rotation {
+                write_slicer(&mut bytes, particle.position, rotation);
+            }
+        }
+    }
     bytes.extend(b"IEOF");
     bytes
+}
+
+/// The slicer angles of a chunk.
+fn slicer(fields: &Fields<'_>, chunk: &[u8]) -> Result<Slicer> {
+    let numbers: [f64; 6] = std::array::from_fn(|i| f64::from(float(chunk, 4 + 4 * i)));
+    if chunk.len() < SLICER_BYTES || numbers.iter().any(|number| !number.is_finite()) {
+        return Err(fields.wrong("slicer angles that are no six finite numbers: the model is damaged"));
+    }
+    let [x, y, z, place @ ..] = numbers;
+    fields.doubt_angles(&[x, y, z]);
+    let slicer_from_tomogram = Rotation::about_z(z)
+        .then(Rotation::about_y(y))
+        .then(Rotation::about_x(x));
+    Ok(Slicer {
+        place: std::array::from_fn(|axis| place[axis] - FIRST_CENTRE[axis]),
+        rotation: slicer_from_tomogram.inverse(),
+    })
+}
+
+/// Gives points the orientations that were set near them, each to the nearest that has none.
+fn orient(draft: &mut Draft, slicers: &[Slicer]) {
+    /// Points of a cell beyond these lie on top of each other.
+    const MOST_IN_CELL: usize = 64;
+
+    if slicers.is_empty() {
+        return;
+    }
+    let cell = |position: [f64; 3]| position.map(|coordinate| (coordinate / REACH).floor() as i64);
+    let mut cells: HashMap<[i64; 3], Vec<usize>> = HashMap::new();
+    for (index, particle) in draft.list.iter().enumerate() {
+        let members = cells.entry(cell(particle.position)).or_default();
+        if members.len() < MOST_IN_CELL {
+            members.push(index);
+        }
+    }
+    let particles = &mut draft.list.particles;
+    let mut lost = 0;
+    for slicer in slicers {
+        let [x, y, z] = cell(slicer.place);
+        let steps = || -1..=1_i64;
+        let around = steps().flat_map(|dz| steps().flat_map(move |dy| steps().map(move |dx| [dx, dy, dz])));
+        let near = around.filter_map(|[dx, dy, dz]| {
+            cells.get(&[x.saturating_add(dx), y.saturating_add(dy), z.saturating_add(dz)])
+        });
+        let distance = |index: usize| {
+            let position = particles[index].position;
+            let squares = (0..3).map(|axis| (position[axis] - slicer.place[axis]).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        let nearest = near
+            .flatten()
+            .copied()
+            .filter(|&index| particles[index].rotation.is_none())
+            .map(|index| (distance(index), index))
+            .filter(|(distance, _)| *distance <= REACH)
+            .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        match nearest {
+            Some((_, index)) => particles[index].rotation = Some(slicer.rotation),
+            None => lost += 1,
+        }
+    }
+    if lost < slicers.len() {
+        draft.note("slicer angles became the orientations of the points they were set at");
+    }
+    if lost > 0 {
+        draft.note(format!(
+            "not read: {lost} slicer angles, with no point within {REACH} voxels"
+        ));
+    }
+}
+
+fn write_slicer(bytes: &mut Vec<u8>, position: [f64; 3], rotation: Rotation) {
+    let [[m00, m01, m02], [_, m11, m12], [_, m21, m22]] = rotation.inverse().matrix();
+    let y = m02.clamp(-1.0, 1.0).asin();
+    // Where the view is along x, turns about x and z are the same.
+    let is_locked = m02.abs() > 1.0 - 1e-9;
+    let (x, z) = if is_locked {
+        (m21.atan2(m11), 0.0)
+    } else {
+        ((-m12).atan2(m22), (-m01).atan2(m00))
+    };
+    bytes.extend(b"SLAN");
+    bytes.extend((SLICER_BYTES as i32).to_be_bytes());
+    bytes.extend(1_i32.to_be_bytes());
+    let place = (0..3).map(|axis| position[axis] + FIRST_CENTRE[axis]);
+    let numbers = [x, y, z].into_iter().map(f64::to_degrees).chain(place);
+    bytes.extend(numbers.flat_map(|number| (number as f32).to_be_bytes()));
+    bytes.extend([0; 32]);
 }
 
 /// The class of an object: its name's, or its number.

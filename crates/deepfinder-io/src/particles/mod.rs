@@ -2,6 +2,7 @@
 
 mod av3;
 mod bild;
+mod boxes;
 mod cbox;
 mod cmm;
 mod coords;
@@ -25,6 +26,7 @@ mod star;
 mod stopgap;
 mod text;
 mod tomograms;
+mod xlsx;
 mod xml;
 
 pub use copick::{CopickObject, CopickProject, CopickRun};

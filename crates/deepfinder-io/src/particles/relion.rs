@@ -48,28 +48,54 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
         format: Some(flavour),
         ..Draft::default()
     };
-    let mut sizes = BTreeSet::new();
+    let mut sizes = Vec::new();
     for row in &block.rows {
         let place = || format!("line {}", row.line);
         let (particle, size) = reader.particle(&input.fields(&place), row, &mut draft)?;
         draft.list.particles.push(particle);
-        sizes.insert(size.map(|size| size.angstrom().to_bits()));
+        sizes.push(size);
     }
-    let sizes: Vec<Option<f32>> = sizes.into_iter().map(|size| size.map(f32::from_bits)).collect();
-    match sizes.as_slice() {
-        [Some(size)] => draft.list.voxel_size = VoxelSize::new(*size).ok(),
-        [] | [None] => draft.note("no pixel size in the file: give it where it matters (--voxel-size)"),
-        several => {
-            let several: Vec<String> = several.iter().flatten().map(ToString::to_string).collect();
-            draft.note(format!(
-                "pixel sizes differ from particle to particle ({} Å): positions are in pixels of each, and no voxel size is kept",
-                several.join(", ")
-            ));
-        }
-    }
+    count_in_one_size(&mut draft, &sizes);
     reader.note_assumptions(&mut draft);
     input.note_unclassed(&mut draft);
     Ok(draft)
+}
+
+/// Makes positions, of which each is in voxels of its own size, count in one: the finest, where there are several.
+fn count_in_one_size(draft: &mut Draft, sizes: &[Option<VoxelSize>]) {
+    let known: BTreeSet<u32> = sizes
+        .iter()
+        .flatten()
+        .map(|size| size.angstrom().to_bits())
+        .collect();
+    // Bits of positive numbers are in the order of the numbers.
+    let Some(finest) = known.first().map(|&bits| f32::from_bits(bits)) else {
+        draft.note("no pixel size in the file: give it where it matters (--voxel-size)");
+        return;
+    };
+    if known.len() == 1 && sizes.iter().all(Option::is_some) {
+        draft.list.voxel_size = VoxelSize::new(finest).ok();
+        return;
+    }
+    let named: Vec<String> = known
+        .iter()
+        .map(|&bits| f32::from_bits(bits).to_string())
+        .collect();
+    let named = named.join(", ");
+    if sizes.iter().any(Option::is_none) {
+        draft.note(format!(
+            "only some particles have a pixel size ({named} Å): positions are in pixels of each, and no voxel size is kept"
+        ));
+        return;
+    }
+    draft.list.voxel_size = VoxelSize::new(finest).ok();
+    for (particle, size) in draft.list.particles.iter_mut().zip(sizes.iter().flatten()) {
+        let scale = f64::from(size.angstrom()) / f64::from(finest);
+        particle.position = particle.position.map(|coordinate| coordinate * scale);
+    }
+    draft.note(format!(
+        "pixel sizes differ from particle to particle ({named} Å): all positions are counted in voxels of {finest} Å"
+    ));
 }
 
 /// What the labels tell of the program that wrote the file.
@@ -223,7 +249,7 @@ impl<'a> Reader<'a> {
             let Some(text) = self.text(row, &label) else {
                 return Ok(None);
             };
-            *angle = fields.number(&label, text)?;
+            *angle = fields.angle(&label, text)?;
         }
         let [rot, tilt, psi] = angles;
         Ok(Some(match self.input.options.euler {

@@ -8,6 +8,7 @@ mod mrc;
 mod npy;
 mod raw;
 mod tiff;
+mod tiff_tags;
 mod tiff_write;
 mod zarr;
 

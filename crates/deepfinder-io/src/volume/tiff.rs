@@ -130,6 +130,7 @@ impl Source for Tiff {
 }
 
 fn decoder(path: &Path) -> Result<Pages> {
+    super::tiff_tags::check(path)?;
     let file = File::open(path).map_err(IoError::file("read", path))?;
     Decoder::new(BufReader::new(file)).map_err(IoError::format(path, FORMAT))
 }

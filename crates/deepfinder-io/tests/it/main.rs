@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test fails by panicking, also inside its helpers"
 )]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
@@ -11,6 +12,8 @@ mod lists;
 mod mrc_read;
 mod mrc_write;
 mod particles;
+#[cfg(feature = "remote")]
+mod remote;
 mod robustness;
 mod shared;
 mod tiff;

@@ -76,6 +76,33 @@ fn message(path: &Path) -> String {
     message
 }
 
+/// Two voxels a byte, the first in its lower half; rows of five take three bytes.
+#[test]
+fn numbers_of_four_bits_are_read() {
+    let mut bytes = i16_file(|h| h.mode = 101);
+    bytes.truncate(1024);
+    let voxels = Array3::from_shape_fn((2, 3, 5), |(z, y, x)| ((z * 15 + y * 5 + x) % 16) as u8);
+    for row in voxels.rows() {
+        bytes.extend(
+            row.to_vec()
+                .chunks(2)
+                .map(|pair| pair[0] | pair.get(1).unwrap_or(&0) << 4),
+        );
+    }
+    let file = on_disk("a.mrc", &bytes);
+    assert_eq!(read_label_map(&file.path).unwrap().voxels, voxels);
+    let opened = open_volume(&file.path).unwrap();
+    assert_eq!(opened.info().warnings, Vec::<String>::new());
+    for start in 0..4 {
+        let found = window(&opened, [1, 1, start], [1, 2, 2]);
+        let expected = voxels.slice(ndarray::s![1..2, 1..3, start..start + 2]);
+        assert_eq!(found, expected.mapv(f32::from));
+    }
+    bytes.pop();
+    std::fs::write(&file.path, &bytes).unwrap();
+    assert!(message(&file.path).contains("cut short"));
+}
+
 #[test]
 fn plain_and_quirky_headers_are_read() {
     check_ramp(&i16_file(|_| {}), &[]);

@@ -1,7 +1,10 @@
+use std::path::Path;
 use std::sync::Arc;
 
 use deepfinder_core::{Class, ClassTable, Particle, ParticleList, Rotation, VoxelSize};
-use deepfinder_io::{IoError, ParticleFormat, ReadOptions, read_particles, write_particles};
+use deepfinder_io::{
+    IoError, ParticleFormat, ReadOptions, read_particle_file, read_particles, write_particles,
+};
 use proptest::prelude::*;
 
 use crate::{cases, names};
@@ -268,4 +271,66 @@ fn lists_are_written_as_people_expect() {
         .unwrap_err()
         .to_string();
     assert!(message.contains(".xml, .csv, .star"), "{message}");
+}
+
+/// Spreadsheets by two packages: text in the cells, and text that cells share.
+#[test]
+fn spreadsheets_of_the_reference() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/spreadsheet"));
+    for name in ["openpyxl.xlsx", "xlsxwriter.xlsx"] {
+        let file = read_particle_file(&folder.join(name), &ReadOptions::default()).unwrap();
+        assert_eq!(file.format, ParticleFormat::Xlsx);
+        let mut first = Particle::new([46.0, 261.0, 144.5], 11)
+            .with_rotation(Rotation::from_zxz_degrees(-142.0, 20.0, 83.0));
+        first.size_voxels = Some(600);
+        first.tomogram = Some("0".into());
+        let mut second = Particle::new([10.0, 20.0, 30.0], 4);
+        second.tomogram = Some("tomo & 7".into());
+        assert_eq!(file.particles.particles, [first, second], "{name}");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("p.xlsx");
+    let valid = std::fs::read(folder.join("openpyxl.xlsx")).unwrap();
+    for (bytes, word) in [
+        (&valid[..valid.len() / 2], "XLSX"),
+        (b"PK\x03\x04".as_slice(), "XLSX"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = read_particle_file(&path, &ReadOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn boxes_of_a_plane_become_their_centres() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slice.box");
+    std::fs::write(&path, "100 200 64 32\n10.5\t20 8 8 -3\n").unwrap();
+    let file = read_particle_file(&path, &ReadOptions::default()).unwrap();
+    assert_eq!(file.format, ParticleFormat::Boxes);
+    let positions: Vec<[f64; 3]> = file.particles.iter().map(|particle| particle.position).collect();
+    assert_eq!(positions, [[132.0, 216.0, 0.0], [14.5, 24.0, 0.0]]);
+    assert!(file.notes.iter().any(|note| note.contains("z is 0")));
+    std::fs::write(&path, "100 200 64\n").unwrap();
+    let error = read_particle_file(&path, &ReadOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("line 1") && error.contains("width"), "{error}");
+}
+
+#[test]
+fn angles_that_are_hard_to_believe_are_doubted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.csv");
+    let notes = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        read_particle_file(&path, &ReadOptions::default())
+            .unwrap()
+            .notes
+            .join("\n")
+    };
+    assert!(notes("class,x,y,z,phi,psi,the\n1,1,2,3,4000,10,-2000\n").contains("2 angles"));
+    assert_eq!(notes("class,x,y,z,phi,psi,the\n1,1,2,3,400,10,-200\n"), "");
 }

@@ -189,6 +189,9 @@ fn lists() -> Vec<(&'static str, ParticleFormat, Vec<u8>)> {
     let cbox =
         b"data_cryolo\n\nloop_\n_CoordinateX #1\n_CoordinateY #2\n_CoordinateZ #3\n_Width #4\n1 2 3 4\n";
     lists.push(("cbox", ParticleFormat::Cbox, cbox.to_vec()));
+    lists.push(("box", ParticleFormat::Boxes, b"1 2 3 4\n5 6 7 8 -3\n".to_vec()));
+    let spreadsheet = include_bytes!("../../../../fixtures/spreadsheet/xlsxwriter.xlsx");
+    lists.push(("xlsx", ParticleFormat::Xlsx, spreadsheet.to_vec()));
     lists.push(("txt", ParticleFormat::Text, b"1 1 2 3 600\n2 4 5 6\n".to_vec()));
     lists
 }
@@ -248,7 +251,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("v.zarr");
         let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/zarr"));
-        for name in ["v2/blosc-lz4-f4", "v2/blosc-zstd-bits-f4", "v2/zstd-f4", "v3/blosc-float32", "v3/pyramid.zarr"] {
+        for name in ["v2/blosc-lz4-f4", "v2/blosc-zstd-bits-f4", "v2/zstd-f4", "v3/blosc-float32", "v3/pyramid.zarr", "v3/blosclz-shuffle", "v3/shards-end", "v3/shards-start"] {
             let _ = std::fs::remove_dir_all(&path);
             let files = copy_folder(&fixture.join(name), &path);
             let file = &files[which.index(files.len())];

@@ -104,3 +104,40 @@ fn pages_that_make_no_volume_are_refused() {
         assert!(read_volume(&path).is_err(), "{length}");
     }
 }
+
+/// Found by fuzzing: 192 MB were taken for a tag of a file of 600 bytes, whichever page it stood on.
+#[test]
+fn tags_that_promise_more_than_the_file_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tif");
+    for is_big_endian in [false, true] {
+        let mut bytes = if is_big_endian {
+            b"MM".to_vec()
+        } else {
+            b"II".to_vec()
+        };
+        let mut put = |value: u32, width: usize| {
+            let word = value.to_le_bytes();
+            if is_big_endian {
+                bytes.extend(word[..width].iter().rev());
+            } else {
+                bytes.extend(&word[..width]);
+            }
+        };
+        for (value, width) in [
+            (42, 2),
+            (8, 4),
+            (1, 2),
+            (273, 2),
+            (1, 2),
+            (6_029_403, 4),
+            (8, 4),
+            (0, 4),
+        ] {
+            put(value, width);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let error = open_volume(&path).unwrap_err().to_string();
+        assert!(error.contains("tag 273 promises 6029403 values"), "{error}");
+    }
+}

@@ -119,7 +119,7 @@ fn zarr_of_other_programs() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 12 + 5);
+    assert_eq!(seen, 12 + 10);
     for version in ["v2", "v3"] {
         let info = open_volume(&fixtures().join(version).join("pyramid.zarr")).unwrap();
         let info = info.info();
@@ -248,15 +248,48 @@ fn what_is_no_volume_is_said() {
         let error = open_volume(&zarr).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
-    let shards = r#"{"zarr_format": 3, "node_type": "array", "shape": [2, 2, 2], "data_type": "float32",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2, 2, 2]}}, "codecs": [{"name": "sharding_indexed"}]}"#;
-    std::fs::write(zarr.join("zarr.json"), shards).unwrap();
-    assert!(
-        open_volume(&zarr)
-            .unwrap_err()
-            .to_string()
-            .contains("sharding_indexed")
-    );
+    for (codecs, word) in [
+        (r#"[{"name": "transpose"}]"#, "transpose"),
+        (r#"[{"name": "sharding_indexed"}]"#, "chunk_shape"),
+        (
+            r#"[{"name": "sharding_indexed", "configuration": {"chunk_shape": [2, 2, 3]}}]"#,
+            "whole chunks",
+        ),
+        (
+            r#"[{"name": "sharding_indexed", "configuration": {"chunk_shape": [1, 1, 2], "index_codecs": [{"name": "gzip"}]}}]"#,
+            "packed index",
+        ),
+    ] {
+        let metadata = format!(
+            r#"{{"zarr_format": 3, "node_type": "array", "shape": [2, 2, 2], "data_type": "float32",
+            "chunk_grid": {{"name": "regular", "configuration": {{"chunk_shape": [2, 2, 2]}}}}, "codecs": {codecs}}}"#
+        );
+        std::fs::write(zarr.join("zarr.json"), metadata).unwrap();
+        let error = open_volume(&zarr).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+/// A shard whose table was cut or does not hold its own checksum is an error that says so.
+#[test]
+fn damaged_shards_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = fixtures().join("v3/shards-end");
+    std::fs::create_dir_all(folder.path().join("c/0/0")).unwrap();
+    for name in ["zarr.json", "c/0/0/0"] {
+        std::fs::copy(shard.join(name), folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("c/0/0/0");
+    let valid = std::fs::read(&path).unwrap();
+    let error = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        format!("{:?}", read_volume(folder.path()).unwrap_err())
+    };
+    assert!(error(&valid[..20]).contains("cut short"));
+    assert!(error(&valid[..valid.len() - 1]).contains("checksum"));
+    let mut flipped = valid.clone();
+    flipped[valid.len() - 30] ^= 1;
+    assert!(error(&flipped).contains("checksum"));
 }
 
 /// A level that points out of its folder is not followed.

@@ -9,6 +9,9 @@ use crate::{IoError, Result};
 /// Bytes of the fixed header.
 pub(super) const HEADER_BYTES: usize = 1024;
 
+/// The mode of numbers of four bits.
+const PACKED: i32 = 101;
+
 /// What the header says about where a voxel is and what it means.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Layout {
@@ -17,6 +20,8 @@ pub(super) struct Layout {
     /// Which of x (0), y (1), z (2) the columns, rows and sections run along.
     pub(super) axes: [usize; 3],
     pub(super) element: ElementType,
+    /// Two voxels share a byte, the first its lower half; a row begins with a byte of its own.
+    pub(super) is_packed: bool,
     pub(super) is_big_endian: bool,
     pub(super) voxel_size: Option<VoxelSize>,
     /// Place of voxel 0, `(x, y, z)` in Å.
@@ -40,6 +45,7 @@ impl Layout {
             extent,
             axes,
             element,
+            is_packed: header.mode == PACKED,
             is_big_endian: header.detect_endian() == FileEndian::BigEndian,
             voxel_size: voxel_size(header, extent, axes, &mut warnings),
             origin_angstrom: origin(header, &mut warnings),
@@ -60,8 +66,13 @@ impl Layout {
 /// Bytes that the file needs for what its header promises.
 pub(super) fn bytes_needed(path: &Path, header: &Header) -> Result<u128> {
     let element = element(path, header, &mut Vec::new())?;
-    let voxels: u128 = extent(path, header)?.iter().map(|&n| n as u128).product();
-    Ok(header.data_offset() as u128 + voxels * element.bytes() as u128)
+    let [columns, rows, sections] = extent(path, header)?;
+    let row = if header.mode == PACKED {
+        columns.div_ceil(2)
+    } else {
+        columns * element.bytes()
+    };
+    Ok(header.data_offset() as u128 + row as u128 * rows as u128 * sections as u128)
 }
 
 /// The promise of a header in words, for when its file does not keep it.
@@ -92,15 +103,12 @@ fn element(path: &Path, header: &Header, warnings: &mut Vec<String>) -> Result<E
         2 => ElementType::F32,
         6 => ElementType::U16,
         12 => ElementType::F16,
+        PACKED => ElementType::U8,
         3 | 4 => {
             let what = format!(
                 "MRC mode {} holds complex numbers, a Fourier transform: give the real-space volume",
                 header.mode
             );
-            return Err(IoError::unsupported(path, what));
-        }
-        101 => {
-            let what = "MRC mode 101 holds 4-bit integers, which are not read: convert it to bytes (IMOD: newstack -mode 0)";
             return Err(IoError::unsupported(path, what));
         }
         mode => {
@@ -288,7 +296,7 @@ mod tests {
 
     #[test]
     fn complex_and_unknown_modes_are_refused() {
-        for (mode, word) in [(3, "complex"), (4, "complex"), (101, "4-bit"), (7, "no mode 7")] {
+        for (mode, word) in [(3, "complex"), (4, "complex"), (7, "no mode 7")] {
             let header = Header { mode, ..header() };
             let message = Layout::new(Path::new("a.mrc"), &header).unwrap_err().to_string();
             assert!(message.contains(word) && message.contains("a.mrc"), "{message}");

@@ -39,6 +39,11 @@ pub(in crate::volume) fn open(path: &Path) -> Result<VolumeFile> {
 
     let header = reader.header();
     let layout = Layout::new(path, header)?;
+    if layout.is_packed && packed {
+        let what =
+            "numbers of four bits (MRC mode 101) under gzip or bzip2 are not read: unpack the file first";
+        return Err(IoError::unsupported(path, what));
+    }
     // What the crate says about the sign of bytes and about axes is said in our words by the layout.
     let mut warnings: Vec<String> = warnings
         .into_iter()
@@ -103,6 +108,9 @@ fn read_block(
     offset: [usize; 3],
     shape: [usize; 3],
 ) -> io::Result<Vec<u8>> {
+    if layout.is_packed {
+        return read_halves(file, start, layout, offset, shape);
+    }
     let width = layout.element.bytes();
     let [columns, rows, sections] = shape;
     let [all_columns, all_rows, _] = layout.extent;
@@ -123,6 +131,31 @@ fn read_block(
             if let Some(piece) = pieces.next() {
                 file.read_exact(piece)?;
             }
+        }
+    }
+    Ok(bytes)
+}
+
+/// The same of numbers of four bits, each as a byte.
+fn read_halves(
+    file: &Mutex<File>,
+    start: u64,
+    layout: &Layout,
+    offset: [usize; 3],
+    [columns, rows, sections]: [usize; 3],
+) -> io::Result<Vec<u8>> {
+    let [all_columns, all_rows, _] = layout.extent;
+    let first = offset[0] / 2;
+    let mut row_bytes = vec![0; (offset[0] + columns).div_ceil(2) - first];
+    let mut bytes = Vec::with_capacity(columns * rows * sections);
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    for section in offset[2]..offset[2] + sections {
+        for row in offset[1]..offset[1] + rows {
+            let place = (section * all_rows + row) * all_columns.div_ceil(2) + first;
+            file.seek(SeekFrom::Start(start + place as u64))?;
+            file.read_exact(&mut row_bytes)?;
+            let columns = offset[0]..offset[0] + columns;
+            bytes.extend(columns.map(|column| row_bytes[column / 2 - first] >> (4 * (column % 2)) & 15));
         }
     }
     Ok(bytes)

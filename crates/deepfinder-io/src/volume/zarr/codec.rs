@@ -1,7 +1,10 @@
 //! What chunks are packed with: blosc (of the first kind, <https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst>)
-//! with LZ4, Zstandard or zlib inside, and these alone; CRC-32C of Zarr 3 is cut off unchecked.
+//! with LZ4, Zstandard, zlib or `BloscLZ` inside, and the first three alone; a checksum behind a chunk of Zarr 3 (CRC-32C)
+//! is checked.
 
 use std::io::Read;
+
+use super::blosclz;
 
 /// One step of unpacking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +48,47 @@ pub(super) fn decode(codecs: &[Codec], bytes: Vec<u8>, expected: usize) -> Resul
                 let length = u32::from_le_bytes(*length) as usize;
                 lz4(packed, length.min(limit))?
             }
-            Codec::Crc32c => {
-                let length = bytes.len().checked_sub(4).ok_or("it is cut short")?;
-                bytes.truncate(length);
-                bytes
-            }
+            Codec::Crc32c => without_checksum(bytes)?,
         };
     }
     if bytes.len() == expected {
         return Ok(bytes);
     }
     Err(format!("{} bytes, where its shape needs {expected}", bytes.len()))
+}
+
+/// Bytes without the checksum behind them, which has to be theirs.
+pub(super) fn without_checksum(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let length = bytes.len().checked_sub(4).ok_or("it is cut short")?;
+    let found = bytes.split_off(length);
+    if crc32c(&bytes).to_le_bytes() == *found {
+        return Ok(bytes);
+    }
+    Err("its checksum (CRC-32C) is another: it is damaged. Copy it again".to_owned())
+}
+
+/// CRC-32C (Castagnoli), reflected: <https://www.rfc-editor.org/rfc/rfc3720#section-12.1>.
+fn crc32c(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut remainder = byte as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                let carry = if remainder & 1 == 1 { POLYNOMIAL } else { 0 };
+                remainder = (remainder >> 1) ^ carry;
+                bit += 1;
+            }
+            table[byte] = remainder;
+            byte += 1;
+        }
+        table
+    };
+    !bytes
+        .iter()
+        .fold(!0, |crc, &byte| TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
 }
 
 fn read(decoder: impl Read, limit: usize) -> Result<Vec<u8>, String> {
@@ -209,12 +242,11 @@ fn unpack(compressor: u8, packed: &[u8], size: usize) -> Result<Vec<u8>, String>
         1 => lz4(packed, size),
         3 => read(flate2::read::ZlibDecoder::new(packed), size),
         4 => zstd(packed, size),
-        0 => Err(
-            "it is packed with BloscLZ, which is not read here: rewrite it with LZ4 or Zstandard".to_owned(),
+        0 => blosclz::unpack(packed, size),
+        2 => Err(
+            "it is packed with Snappy, which is not read here: rewrite it with LZ4 or Zstandard".to_owned(),
         ),
-        other => Err(format!(
-            "it is packed with blosc's compressor {other}, which is not read here"
-        )),
+        other => Err(format!("blosc has no compressor {other}")),
     }
 }
 
@@ -272,5 +304,22 @@ mod tests {
         assert!(decode(&[Codec::Lz4], vec![255, 255, 255, 0, 1], 1 << 24).is_err());
         assert!(decode(&[], vec![1, 2], 3).is_err());
         assert_eq!(decode(&[], vec![1, 2, 3], 3).unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn checksums_are_held_against_their_bytes() {
+        // The test vectors of RFC 3720, appendix B.4.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        let mut chunk = b"123456789".to_vec();
+        chunk.extend(0xe306_9283_u32.to_le_bytes());
+        assert_eq!(decode(&[Codec::Crc32c], chunk.clone(), 9).unwrap(), b"123456789");
+        chunk[0] ^= 1;
+        assert!(
+            decode(&[Codec::Crc32c], chunk, 9)
+                .unwrap_err()
+                .contains("checksum")
+        );
     }
 }

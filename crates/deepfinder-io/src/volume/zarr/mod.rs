@@ -2,10 +2,17 @@
 //!
 //! Axes are z, y, x; further ones (time, channel) may stand before them if they have one entry. The finest level is
 //! read. Its scale is the voxel size in the unit of the axes, Å, nm or µm, times that of the whole pyramid; its
-//! translation is the origin. A plain Zarr array of three axes is read too, without a voxel size.
+//! translation is the origin. A plain Zarr array of three axes is read too, without a voxel size. Chunks may share files
+//! (`sharding_indexed`), and the folder may be a URL: `https://…`, `s3://bucket/…`.
 
 mod array;
+mod blosclz;
 mod codec;
+mod metadata;
+#[cfg(feature = "remote")]
+mod remote;
+mod shard;
+mod store;
 mod write;
 
 use std::path::Path;
@@ -14,13 +21,19 @@ use deepfinder_core::VoxelSize;
 use serde_json::Value;
 
 use self::array::Array;
+use self::store::{Store, is_url};
 use super::{VolumeFile, VolumeFormat, VolumeInfo};
 use crate::{IoError, Result};
 
 pub use write::{OmeZarr, write_ome_zarr};
 
-/// Whether a path is a folder of Zarr.
+/// Whether a path is a folder of Zarr, or a URL: nothing else is read from there.
 pub(super) fn is_zarr(path: &Path) -> bool {
+    is_url(path) || is_folder(path)
+}
+
+/// Whether a path is a folder of Zarr on a disk.
+fn is_folder(path: &Path) -> bool {
     [".zattrs", ".zgroup", ".zarray", "zarr.json"]
         .iter()
         .any(|name| path.join(name).is_file())
@@ -28,7 +41,8 @@ pub(super) fn is_zarr(path: &Path) -> bool {
 
 pub(super) fn open(path: &Path) -> Result<VolumeFile> {
     let mut warnings = Vec::new();
-    let attributes = attributes(path)?;
+    let store = Store::open(path)?;
+    let attributes = attributes(&store)?;
     let ome = attributes.get("ome").unwrap_or(&attributes);
     let pyramid = ome.get("multiscales").and_then(|scales| scales.get(0));
     let (array, scale, translation) = match pyramid {
@@ -44,7 +58,7 @@ pub(super) fn open(path: &Path) -> Result<VolumeFile> {
             if name.split(['/', '\\']).any(|part| part == "..") || Path::new(name).is_absolute() {
                 return Err(wrong(format!("the level `{name}` lies outside the folder")));
             }
-            let array = Array::open(&path.join(name))?;
+            let array = Array::open(store.below(name))?;
             let unit = check_axes(pyramid, &mut warnings).map_err(wrong)?;
             let edge = |axis: usize| {
                 let own = transform(level, "scale", axis).unwrap_or(1.0);
@@ -60,7 +74,7 @@ pub(super) fn open(path: &Path) -> Result<VolumeFile> {
             let scale = has_scale.then(|| [edge(0), edge(1), edge(2)]);
             (array, scale, [place(0), place(1), place(2)])
         }
-        None => (Array::open(path)?, None, [0.0; 3]),
+        None => (Array::open(store)?, None, [0.0; 3]),
     };
     // Counted from the last axis: x, y, z.
     let voxel_size = scale.and_then(|[x, ..]| VoxelSize::new(x as f32).ok());
@@ -95,27 +109,11 @@ pub(super) fn open(path: &Path) -> Result<VolumeFile> {
 }
 
 /// The attributes of a group: Zarr 3 keeps them in `zarr.json`, Zarr 2 in `.zattrs`.
-fn attributes(path: &Path) -> Result<Value> {
-    if let Some(group) = json(&path.join("zarr.json"))? {
+fn attributes(store: &Store) -> Result<Value> {
+    if let Some(group) = store.json("zarr.json")? {
         return Ok(group.get("attributes").cloned().unwrap_or(Value::Null));
     }
-    Ok(json(&path.join(".zattrs"))?.unwrap_or(Value::Null))
-}
-
-/// A file of metadata; none where there is no such file.
-fn json(path: &Path) -> Result<Option<Value>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let bytes = std::fs::read(path).map_err(IoError::file("read", path))?;
-    let value = serde_json::from_slice(&bytes);
-    value.map(Some).map_err(|error| {
-        IoError::malformed(
-            path,
-            format!("line {}", error.line()),
-            format!("this is no JSON: {error}"),
-        )
-    })
+    Ok(store.json(".zattrs")?.unwrap_or(Value::Null))
 }
 
 /// The unit of the axes in Å; an error where they are not … z, y, x.

@@ -37,7 +37,13 @@ pub fn write_ome_zarr<T: Voxel>(path: &Path, volume: &Volume<T>, version: OmeZar
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    if path.exists() && !super::is_zarr(path) {
+    if super::is_url(path) {
+        return Err(IoError::Unwritable {
+            path: path.to_owned(),
+            what: "nothing is written to stores: write to a disk and upload the folder".to_owned(),
+        });
+    }
+    if path.exists() && !super::is_folder(path) {
         return Err(IoError::Unwritable {
             path: path.to_owned(),
             what: "there is something else of that name: choose another".to_owned(),

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: deepfinder_fuzz::zarr_metadata_seeds(), |bytes: &[u8]| deepfinder_fuzz::zarr_metadata(bytes));
