@@ -21,6 +21,7 @@
 //! # Ok::<(), deepfinder_core::CoreError>(())
 //! ```
 
+mod atom;
 mod class;
 mod error;
 mod moments;
@@ -33,6 +34,7 @@ mod symmetry;
 mod tilt;
 mod volume;
 
+pub use atom::Atom;
 pub use class::{Class, ClassTable};
 pub use error::{BoxError, CoreError, Result};
 pub use moments::Moments;
