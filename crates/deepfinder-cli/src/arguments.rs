@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use deepfinder_core::{Symmetry, TiltRange};
 use deepfinder_pipeline::{Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
 
-use crate::values::{format, named, ome_zarr, shape, tilt};
+use crate::simulation::SimulateArgs;
+use crate::values::{format, named, ome_zarr, tilt};
 
 /// Find macromolecules in cryo-electron tomograms.
 ///
@@ -464,28 +465,6 @@ pub(crate) struct InfoArgs {
     /// Say which devices the network can run on
     #[arg(long)]
     pub(crate) devices: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct SimulateArgs {
-    /// Folder of the new project
-    #[arg(long, short, value_name = "DIR")]
-    pub(crate) output: PathBuf,
-    /// Tomograms to train on; one to validate and one to test are added
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub(crate) tomograms: usize,
-    /// Size in voxels, as Z,Y,X
-    #[arg(long, value_name = "Z,Y,X", value_parser = shape)]
-    pub(crate) shape: Option<[usize; 3]>,
-    /// Particles of each class in each tomogram
-    #[arg(long, value_name = "N")]
-    pub(crate) particles: Option<usize>,
-    /// Signal-to-noise ratio (variance of the signal over that of the noise)
-    #[arg(long)]
-    pub(crate) snr: Option<f64>,
-    /// Seed; tomogram i takes seed + i
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
 }
 
 #[derive(Args)]

@@ -5,19 +5,20 @@ use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
     AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob,
     MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions,
-    SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions, TomogramTable,
-    TrainPlan, TrainSettings, average_particles, bench, check_writable, consensus_of_files, convert, demo,
-    device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
+    SegmentJob, ShapeSource, Start, TargetJob, TomogramOptions, TomogramTable, TrainPlan, TrainSettings,
+    average_particles, bench, check_writable, consensus_of_files, convert, demo, device, devices,
+    evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
     remember_training, report_project, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 
 use crate::arguments::{
     AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs,
     InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, ReportArgs,
-    RunArgs, SegmentArgs, SimulateArgs, TargetArgs, TomogramArgs, TrainArgs,
+    RunArgs, SegmentArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
+use crate::simulation::SimulateArgs;
 
 /// Patch of the reference plan where none is given: what the published program takes.
 const REFERENCE_PATCH: usize = 160;
@@ -284,19 +285,7 @@ impl Context<'_> {
     }
 
     fn simulate(&self, args: &SimulateArgs) -> Result<()> {
-        let mut params = SimParams::demo(args.seed);
-        params.shape = args.shape.unwrap_or(params.shape);
-        params.particles_per_class = args.particles.unwrap_or(params.particles_per_class);
-        if let Some(snr) = args.snr {
-            params.noise = deepfinder_pipeline::Noise::Filtered { snr };
-        }
-        let job = SimulateJob {
-            folder: args.output.clone(),
-            training: args.tomograms,
-            validation: 1,
-            params,
-            training_seed: args.seed.wrapping_add(1),
-        };
+        let job = args.job()?;
         self.printer.simulated(&simulate_project(&job, &self.bars)?)
     }
 

@@ -71,18 +71,19 @@ pub use project::{
 pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
 pub use run::{RunOptions, RunSummary, StageReport, remember_training, run_project};
 pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
-pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
+pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, StructureOptions, simulate_project};
 pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
 pub use template_match::{MatchJob, Matched, match_tomogram};
+pub use templates::TemplateSource;
 pub use train::{TrainPlan, epochs_of_run};
 
 // What jobs are made of, so that a front-end needs no other crate than this one and the core.
 pub use deepfinder_eval::{ConsensusRow, Detection, VoxelReport};
 pub use deepfinder_infer::Plan;
 pub use deepfinder_io::{
-    Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
+    Assembly, Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
     VolumeFormatEntry, check_writable, particle_formats, volume_formats, write_file_atomically,
 };
-pub use deepfinder_sim::{Noise, SimParams};
+pub use deepfinder_sim::{Noise, Optics, SimParams, TiltSeriesParams};
 pub use deepfinder_train::{Ended, Start, TrainOutcome, TrainingTomogram};
