@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deepfinder_core::{Symmetry, TiltRange};
-use deepfinder_pipeline::{Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
+use deepfinder_pipeline::{AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
 
 use crate::simulation::SimulateArgs;
 use crate::values::{format, named, ome_zarr, tilt};
@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Measure how fast this machine segments and trains
     Bench(BenchArgs),
+    /// Measure how well particles are found: simulate, train, segment, pick, score, beside template matching
+    BenchAccuracy(BenchAccuracyArgs),
 }
 
 #[derive(Args)]
@@ -143,6 +145,22 @@ pub(crate) struct BenchArgs {
     /// Runs of which the middle one counts
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchAccuracyArgs {
+    /// How large: small (about twenty minutes on two cores) or full (SHREC'19's size, for a GPU)
+    #[arg(long, default_value = "small", value_name = "SIZE")]
+    pub(crate) size: AccuracySize,
+    /// Folder for everything it makes; what is there already is not made again
+    #[arg(long, short, default_value = "deepfinder-accuracy", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Set the published SHREC'19 weights (.h5) beside
+    #[arg(long, value_name = "FILE")]
+    pub(crate) published: Option<PathBuf>,
 }
 
 #[derive(Args)]

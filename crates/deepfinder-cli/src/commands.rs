@@ -3,18 +3,19 @@ use std::path::Path;
 use anyhow::Result;
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob, MatchJob,
-    MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions, RunOptions,
-    SegmentJob, ShapeSource, Start, TargetJob, TomogramOptions, TomogramTable, TrainPlan, TrainSettings,
-    average_particles, bench, check_writable, consensus_of_files, convert, demo, device, devices,
-    evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
-    remember_training, report_project, run_project, segment_tomogram, simulate_project, voxel_size,
+    AccuracyJob, AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Ended, EvaluateJob, InitJob,
+    MatchJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Project, ReadOptions,
+    RunOptions, SegmentJob, ShapeSource, Start, TargetJob, TomogramOptions, TomogramTable, TrainPlan,
+    TrainSettings, average_particles, bench, bench_accuracy, check_writable, consensus_of_files, convert,
+    demo, device, devices, evaluate_files, file_summary, init_project, make_target, match_tomogram,
+    pick_particles, remember_training, report_project, run_project, segment_tomogram, simulate_project,
+    voxel_size,
 };
 
 use crate::arguments::{
-    AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs,
-    InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, ReportArgs,
-    RunArgs, SegmentArgs, TargetArgs, TomogramArgs, TrainArgs,
+    AverageArgs, BenchAccuracyArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs,
+    EvaluateArgs, FormatsArgs, InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg,
+    RecipeArg, ReportArgs, RunArgs, SegmentArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::progress::Bars;
 use crate::report::Printer;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Run(args) => context.run(args),
         Command::Report(args) => context.report(args),
         Command::Bench(args) => context.bench(args),
+        Command::BenchAccuracy(args) => context.bench_accuracy(args),
     }
 }
 
@@ -74,6 +76,17 @@ impl Context<'_> {
             runs: args.runs,
         };
         self.printer.measured(&bench(&job, &self.bars)?)
+    }
+
+    fn bench_accuracy(&self, args: &BenchAccuracyArgs) -> Result<()> {
+        let job = AccuracyJob {
+            folder: args.out.clone(),
+            size: args.size.clone(),
+            seed: args.seed,
+            published: args.published.clone(),
+        };
+        let report = bench_accuracy(&job, &device(self.device)?, &self.bars)?;
+        self.printer.accuracy(&args.out, &report)
     }
 
     fn demo(&self, args: &DemoArgs) -> Result<()> {

@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod accuracy;
 mod average;
 mod bench;
 mod canvas;
@@ -46,6 +47,10 @@ mod template_match;
 mod templates;
 mod train;
 
+pub use accuracy::{
+    AccuracyJob, AccuracyReport, AccuracySize, ClassScores, CurvePoint, MethodScores, ParticleClass,
+    SizeGroup, bench_accuracy,
+};
 pub use average::{AverageJob, Averaged, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
 pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
