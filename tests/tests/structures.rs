@@ -1,6 +1,8 @@
 //! Density maps at work: template matching and averaging.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::fmt::Write as _;
+
 use deepfinder_core::{Particle, Rotation, Volume, VoxelSize};
 use deepfinder_io::{ReadOptions, read_particles, read_volume, write_mrc};
 use deepfinder_tests::Bench;
@@ -188,4 +190,102 @@ fn average_refuses_what_it_cannot_average() {
         "average bare.csv -t a.mrc -o avg.mrc --box 24",
         &["no rotation", "reference"],
     );
+}
+
+/// A ball of carbon atoms of 40 Å radius, as a PDB file; the assembly has it twice, 70 Å apart along x.
+fn ball_of_atoms() -> String {
+    let mut text = "REMARK 350 BIOMOLECULE: 1\nREMARK 350 APPLY THE FOLLOWING TO CHAINS: A\n".to_owned();
+    for (copy, shift) in [(1, 0.0), (2, 70.0)] {
+        for row in 0..3 {
+            let one = |column| if row == column { 1.0 } else { 0.0 };
+            let shift = if row == 0 { shift } else { 0.0 };
+            let _ = writeln!(
+                text,
+                "REMARK 350   BIOMT{}  {copy:2} {:9.6} {:9.6} {:9.6} {shift:14.5}",
+                row + 1,
+                one(0),
+                one(1),
+                one(2)
+            );
+        }
+    }
+    let grid = || (-10_i32..=10).map(|i| 4.0 * f64::from(i));
+    let mut serial = 0;
+    for (x, y, z) in grid().flat_map(|x| grid().flat_map(move |y| grid().map(move |z| (x, y, z)))) {
+        if x * x + y * y + z * z <= 1600.0 {
+            serial += 1;
+            let _ = writeln!(
+                text,
+                "ATOM  {serial:5}  CA  ALA A   1    {x:8.3}{y:8.3}{z:8.3}  1.00  0.00           C"
+            );
+        }
+    }
+    text
+}
+
+#[test]
+fn a_structure_becomes_a_tomogram_by_way_of_a_tilt_series() {
+    let bench = Bench::default();
+    bench.write("pair.pdb", ball_of_atoms());
+    let run = "simulate -o p -c pair=pair.pdb --tilt-series --tilt-step 10 --shape 28,40,44 --particles 2 --tomograms 0 \
+               --validation 0 --snr 2 --keep-tilt-series --seed 2 --json";
+    let summary: Value = serde_json::from_str(&bench.run(run).success()).unwrap();
+    assert_eq!(summary["tomograms"][0]["particles"], 2);
+    let volume = |name: &str| read_volume(&bench.path("p").join(name)).unwrap();
+    let (tomogram, labels, ids) = (
+        volume("tomo1.mrc"),
+        volume("tomo1_labels.mrc"),
+        volume("tomo1_particle_ids.mrc"),
+    );
+    assert_eq!(
+        (tomogram.shape(), tomogram.voxel_size.unwrap().angstrom()),
+        ([28, 40, 44], 10.0)
+    );
+    let images = volume("tomo1_tilt_series.mrc");
+    assert_eq!((images.shape()[0], images.shape()[1]), (13, 40));
+    let angles = std::fs::read_to_string(bench.path("p/tomo1_tilt_series.tlt")).unwrap();
+    assert_eq!(
+        (angles.lines().count(), angles.lines().next()),
+        (13, Some("-60.00"))
+    );
+    let picks = read_particles(&bench.path("p/tomo1_particles.xml"), &ReadOptions::default()).unwrap();
+    assert!(picks.iter().all(|pick| pick.rotation.is_some()));
+    for id in [1.0, 2.0] {
+        let size = ids.voxels.iter().filter(|&&voxel| voxel == id).count();
+        // Two balls of 40 Å: some 540 voxels, and the blurred rim.
+        assert!((500..1100).contains(&size), "{size}");
+    }
+    let dark = |inside: bool| {
+        let chosen = tomogram.voxels.iter().zip(&labels.voxels);
+        let values: Vec<f32> = chosen
+            .filter(|(_, label)| (**label > 0.0) == inside)
+            .map(|(voxel, _)| *voxel)
+            .collect();
+        values.iter().sum::<f32>() / values.len() as f32
+    };
+    assert!(dark(true) < dark(false));
+    // The same particles again, from their list.
+    let again =
+        "simulate -o q -c pair=pair.pdb --particles-from p/tomo1_particles.xml --shape 28,40,44 --snr 5";
+    bench.run(again).success();
+    let same = read_volume(&bench.path("q/tomo1_labels.mrc")).unwrap();
+    assert_eq!(same.voxels, labels.voxels);
+}
+
+#[test]
+fn simulate_refuses_what_it_cannot_simulate() {
+    let bench = Bench::default();
+    bench.write("pair.pdb", ball_of_atoms());
+    bench.write("broken.cif", "loop_\n_atom_site.type_symbol\nC\nC C\n");
+    let check = |arguments: &str, said: &[&str]| bench.run(arguments).refused(said);
+    check("simulate -o p -c 9xyz", &["9xyz", "NAME=FILE", "1bxn"]);
+    check("simulate -o p -c a=missing.pdb", &["missing.pdb"]);
+    check("simulate -o p -c a=broken.cif", &["broken.cif", "line"]);
+    check(
+        "simulate -o p -c a=pair.pdb --assembly 3",
+        &["no assembly `3`", "asu"],
+    );
+    check("simulate -o p --defocus 2", &["--tilt-series"]);
+    check("simulate -o p --tilt-series --tilt-step 0", &["step_degrees"]);
+    assert!(!bench.path("p/deepfinder.toml").exists());
 }

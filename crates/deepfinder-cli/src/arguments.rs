@@ -4,10 +4,11 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deepfinder_core::{Symmetry, TiltRange};
-use deepfinder_pipeline::{Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
+use deepfinder_pipeline::{AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
 use deepfinder_studio::DEFAULT_PORT;
 
-use crate::values::{format, named, ome_zarr, shape, tilt};
+use crate::simulation::SimulateArgs;
+use crate::values::{format, named, ome_zarr, tilt};
 
 /// Find macromolecules in cryo-electron tomograms.
 ///
@@ -129,6 +130,8 @@ pub(crate) enum Command {
     Studio(StudioArgs),
     /// Measure how fast this machine segments and trains
     Bench(BenchArgs),
+    /// Measure how well particles are found: simulate, train, segment, pick, score, beside template matching
+    BenchAccuracy(BenchAccuracyArgs),
     /// Hold what a device computes against the processor: ops, network, training, and how it fails
     #[command(hide = true)]
     CheckDevice,
@@ -168,6 +171,22 @@ pub(crate) struct BenchArgs {
     /// Runs of which the middle one counts
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchAccuracyArgs {
+    /// How large: small (about twenty minutes on two cores) or full (SHREC'19's size, for a GPU)
+    #[arg(long, default_value = "small", value_name = "SIZE")]
+    pub(crate) size: AccuracySize,
+    /// Folder for everything it makes; what is there already is not made again
+    #[arg(long, short, default_value = "deepfinder-accuracy", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Set the published SHREC'19 weights (.h5) beside
+    #[arg(long, value_name = "FILE")]
+    pub(crate) published: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -490,28 +509,6 @@ pub(crate) struct InfoArgs {
     /// Say which devices the network can run on
     #[arg(long)]
     pub(crate) devices: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct SimulateArgs {
-    /// Folder of the new project
-    #[arg(long, short, value_name = "DIR")]
-    pub(crate) output: PathBuf,
-    /// Tomograms to train on; one to validate and one to test are added
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub(crate) tomograms: usize,
-    /// Size in voxels, as Z,Y,X
-    #[arg(long, value_name = "Z,Y,X", value_parser = shape)]
-    pub(crate) shape: Option<[usize; 3]>,
-    /// Particles of each class in each tomogram
-    #[arg(long, value_name = "N")]
-    pub(crate) particles: Option<usize>,
-    /// Signal-to-noise ratio (variance of the signal over that of the noise)
-    #[arg(long)]
-    pub(crate) snr: Option<f64>,
-    /// Seed; tomogram i takes seed + i
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
 }
 
 #[derive(Args)]

@@ -3,10 +3,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
-    AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Device, Ended, EvaluateJob, InitJob, MatchJob,
-    MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project, ReadOptions,
-    RunOptions, SegmentJob, ShapeSource, SimParams, SimulateJob, Start, TargetJob, TomogramOptions,
-    TomogramTable, TrainPlan, TrainSettings, average_particles, bench, check_device, check_writable,
+    AccuracyJob, AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Device, Ended, EvaluateJob,
+    InitJob, MatchJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project,
+    ReadOptions, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, TomogramOptions, TomogramTable,
+    TrainPlan, TrainSettings, average_particles, bench, bench_accuracy, check_device, check_writable,
     consensus_of_files, convert, demo, device, devices, evaluate_files, file_summary, init_project,
     make_target, match_tomogram, pick_particles, precision, remember_training, report_project, run_project,
     segment_tomogram, simulate_project, voxel_size,
@@ -14,13 +14,14 @@ use deepfinder_pipeline::{
 use deepfinder_studio::{Studio, StudioOptions};
 
 use crate::arguments::{
-    AverageArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs, EvaluateArgs, FormatsArgs,
-    InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg, RecipeArg, ReportArgs,
-    RunArgs, SegmentArgs, SimulateArgs, StudioArgs, TargetArgs, TomogramArgs, TrainArgs,
+    AverageArgs, BenchAccuracyArgs, BenchArgs, Cli, Command, ConsensusArgs, ConvertArgs, DemoArgs,
+    EvaluateArgs, FormatsArgs, InfoArgs, InitArgs, Json, ListArgs, MatchArgs, ModeArg, PickArgs, PlanArg,
+    RecipeArg, ReportArgs, RunArgs, SegmentArgs, StudioArgs, TargetArgs, TomogramArgs, TrainArgs,
 };
 use crate::browser;
 use crate::progress::Bars;
 use crate::report::Printer;
+use crate::simulation::SimulateArgs;
 
 /// Patch of the reference plan where none is given: what the published program takes.
 const REFERENCE_PATCH: usize = 160;
@@ -60,6 +61,7 @@ pub(crate) fn run(cli: &Cli, cancel: &CancelToken) -> Result<()> {
         Command::Studio(args) => context.studio(args),
         Command::Bench(args) => context.bench(args),
         Command::CheckDevice => context.check_device(),
+        Command::BenchAccuracy(args) => context.bench_accuracy(args),
     }
 }
 
@@ -119,6 +121,17 @@ impl Context<'_> {
                 self.device
             ),
         }
+    }
+
+    fn bench_accuracy(&self, args: &BenchAccuracyArgs) -> Result<()> {
+        let job = AccuracyJob {
+            folder: args.out.clone(),
+            size: args.size.clone(),
+            seed: args.seed,
+            published: args.published.clone(),
+        };
+        let report = bench_accuracy(&job, &device(self.device)?, &self.bars)?;
+        self.printer.accuracy(&args.out, &report)
     }
 
     fn demo(&self, args: &DemoArgs) -> Result<()> {
@@ -331,19 +344,7 @@ impl Context<'_> {
     }
 
     fn simulate(&self, args: &SimulateArgs) -> Result<()> {
-        let mut params = SimParams::demo(args.seed);
-        params.shape = args.shape.unwrap_or(params.shape);
-        params.particles_per_class = args.particles.unwrap_or(params.particles_per_class);
-        if let Some(snr) = args.snr {
-            params.noise = deepfinder_pipeline::Noise::Filtered { snr };
-        }
-        let job = SimulateJob {
-            folder: args.output.clone(),
-            training: args.tomograms,
-            validation: 1,
-            params,
-            training_seed: args.seed.wrapping_add(1),
-        };
+        let job = args.job()?;
         self.printer.simulated(&simulate_project(&job, &self.bars)?)
     }
 

@@ -6,6 +6,7 @@ mod commands;
 mod formats;
 mod progress;
 mod report;
+mod simulation;
 mod values;
 
 use std::process::ExitCode;

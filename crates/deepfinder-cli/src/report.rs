@@ -11,10 +11,10 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
-    Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection, DeviceCheck,
-    DeviceReport, Ended, Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError, Project,
-    RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan, TrainingTomogram,
-    VoxelReport, write_file_atomically,
+    AccuracyReport, Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection,
+    DeviceCheck, DeviceReport, Ended, Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError,
+    Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan,
+    TrainingTomogram, VoxelReport, write_file_atomically,
 };
 use deepfinder_studio::Studio;
 use serde_json::{Value, json};
@@ -53,6 +53,16 @@ impl Printer {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn accuracy(&self, folder: &Path, report: &AccuracyReport) -> Result<()> {
+        self.print(&serde_json::to_value(report)?, || {
+            format!(
+                "{}\nwrote {}",
+                report.to_markdown(),
+                folder.join("accuracy.md").display()
+            )
+        })
     }
 
     pub(crate) fn demo(&self, summary: &DemoSummary) -> Result<()> {

@@ -21,6 +21,7 @@
 //! # Ok::<(), deepfinder_core::CoreError>(())
 //! ```
 
+mod atom;
 mod binned;
 mod class;
 mod error;
@@ -34,6 +35,7 @@ mod symmetry;
 mod tilt;
 mod volume;
 
+pub use atom::Atom;
 pub use binned::Binned;
 pub use class::{Class, ClassTable};
 pub use error::{BoxError, CoreError, Result};

@@ -35,5 +35,5 @@ mod sampler;
 mod weights;
 
 pub use fft::{Fft3, FourierError, Spectrum, fast_length, frequency};
-pub use sampler::{DensitySampler, Interpolation};
+pub use sampler::{DensitySampler, Interpolation, cubic_weights};
 pub use weights::{low_pass, low_pass_factor, soft_ball, wedge};

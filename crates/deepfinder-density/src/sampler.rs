@@ -63,7 +63,7 @@ impl DensitySampler {
         }
         match self.interpolation {
             Interpolation::Linear => self.sum(floor, fraction.map(|t| [1.0 - t, t])),
-            Interpolation::Cubic => self.sum(floor.map(|i| i - 1), fraction.map(keys)),
+            Interpolation::Cubic => self.sum(floor.map(|i| i - 1), fraction.map(cubic_weights)),
         }
     }
 
@@ -97,7 +97,7 @@ impl DensitySampler {
 }
 
 /// Weights of the voxels at −1, 0, 1, 2 for a point at `t` in [0, 1): Keys' kernel with a = −½.
-fn keys(t: f32) -> [f32; 4] {
+pub fn cubic_weights(t: f32) -> [f32; 4] {
     let (t2, t3) = (t * t, t * t * t);
     [
         -0.5 * t3 + t2 - 0.5 * t,

@@ -28,6 +28,7 @@ mod atomic;
 mod em;
 mod error;
 mod particles;
+mod structure;
 mod volume;
 
 pub use atomic::{check_writable, write_file_atomically};
@@ -37,6 +38,7 @@ pub use particles::{
     ReadOptions, TomogramFrame, TomogramTable, WriteOptions, encode_particles, is_particle_list,
     particle_formats, read_particle_file, read_particles, write_particle_file, write_particles,
 };
+pub use structure::{Assembly, is_structure, read_structure};
 pub use volume::{
     ElementType, MrcWriter, OmeZarr, VolumeFile, VolumeFormat, VolumeFormatEntry, VolumeInfo, Voxel,
     is_volume_folder, open_hdf5_dataset, open_volume, read_label_map, read_volume, volume_formats,

@@ -22,16 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         particles_per_class: 2,
         ..SimParams::demo(7)
     };
-    let simulated = simulate_project(
-        &SimulateJob {
-            folder: folder.path().to_owned(),
-            training: 0,
-            validation: 0,
-            params,
-            training_seed: 1,
-        },
-        &NoProgress,
-    )?;
+    let simulated = simulate_project(&SimulateJob::new(folder.path(), params), &NoProgress)?;
     let project = Project::read(&simulated.project)?;
     let tomogram = project.resolve(&project.tomograms[0].file);
 

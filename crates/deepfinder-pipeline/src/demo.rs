@@ -57,11 +57,10 @@ pub fn demo(job: &DemoJob, device: &Device, progress: &dyn Progress) -> Result<D
     let path = job.folder.join(PROJECT_FILE);
     prepare(&job.folder, &path)?;
     let simulate = SimulateJob {
-        folder: job.folder.clone(),
         training: if job.train { DEMO_TRAINING_TOMOGRAMS } else { 0 },
         validation: usize::from(job.train),
-        params: SimParams::demo(job.seed),
         training_seed: TRAINING_SEED.wrapping_add(job.seed),
+        ..SimulateJob::new(&job.folder, SimParams::demo(job.seed))
     };
     simulate_project(&simulate, progress)?;
     let mut project = Project::read(&path)?;

@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod accuracy;
 mod annotations;
 mod average;
 mod bench;
@@ -50,6 +51,10 @@ mod template_match;
 mod templates;
 mod train;
 
+pub use accuracy::{
+    AccuracyJob, AccuracyReport, AccuracySize, ClassScores, CurvePoint, MethodScores, ParticleClass,
+    SizeGroup, bench_accuracy,
+};
 pub use annotations::{EditedList, ListState, read_edited_list, read_list, write_edited_list};
 pub use average::{AverageJob, Averaged, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
@@ -82,10 +87,11 @@ pub use run::{
     run_project, run_stage, scores_folder, segment_job, target_job, weights_path,
 };
 pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
-pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, simulate_project};
+pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, StructureOptions, simulate_project};
 pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
 pub use template_match::{MatchJob, Matched, match_tomogram};
+pub use templates::TemplateSource;
 pub use train::{
     TrainPlan, epochs_of_run, target_path, tomogram_options, training_iterations, training_metrics,
 };
@@ -95,9 +101,9 @@ pub use candle_core::Device;
 pub use deepfinder_eval::{ConsensusPick, ConsensusRow, Detection, FoundBy, VoxelReport};
 pub use deepfinder_infer::Plan;
 pub use deepfinder_io::{
-    Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
+    Assembly, Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
     VolumeFormatEntry, check_writable, particle_formats, volume_formats, write_file_atomically,
 };
 pub use deepfinder_net::Precision;
-pub use deepfinder_sim::{Noise, SimParams};
+pub use deepfinder_sim::{Noise, Optics, SimParams, TiltSeriesParams};
 pub use deepfinder_train::{Ended, MetricsLine, Start, TrainOutcome, TrainingTomogram};

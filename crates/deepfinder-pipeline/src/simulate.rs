@@ -1,15 +1,20 @@
 use std::path::{Path, PathBuf};
 
-use deepfinder_core::{Label, Progress};
-use deepfinder_io::{check_writable, write_mrc, write_particles};
-use deepfinder_sim::{DEMO_CLASSES, SimParams, Simulation, Template, simulate};
+use deepfinder_core::{Class, ClassTable, Label, ParticleList, Progress, VoxelSize};
+use deepfinder_io::{
+    Assembly, MrcWriter, ReadOptions, check_writable, read_particles, write_file_atomically, write_mrc,
+    write_particles,
+};
+use deepfinder_sim::{
+    DEMO_CLASSES, SimParams, Simulation, Template, TiltSeriesParams, Truth, TruthWriters, simulate,
+    simulate_particles, simulate_tilt_series,
+};
 use serde::Serialize;
 
 use crate::error::OnFile;
 use crate::init::write_project;
 use crate::project::PROJECT_FILE;
-use crate::target::labels_that_occur;
-use crate::templates::builtin_templates;
+use crate::templates::{TemplateSource, load_templates};
 use crate::{Length, PipelineError, Project, ProjectClass, ProjectTomogram, Result, Split};
 
 /// Tomograms to simulate, as a project.
@@ -25,6 +30,45 @@ pub struct SimulateJob {
     pub params: SimParams,
     /// Seed of the first of the others; the next takes the next number.
     pub training_seed: u64,
+    /// The kinds of particles, labelled from 1; those of the demo where there are none.
+    pub classes: Vec<TemplateSource>,
+    /// How density is made of atomic structures.
+    pub structures: StructureOptions,
+    /// Particles of the tomogram to test with, instead of random ones.
+    pub particles: Option<PathBuf>,
+    /// Take a tilt series and reconstruct it, instead of the quick way.
+    pub microscope: Option<TiltSeriesParams>,
+    /// Write the tilt series too.
+    pub keep_tilt_series: bool,
+}
+
+/// How density is made of atomic structures.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StructureOptions {
+    /// Voxel size; 10 Å where none is given.
+    pub voxel_size: Option<VoxelSize>,
+    /// Resolution in Å; two voxels where none is given.
+    pub resolution_angstrom: Option<f64>,
+    /// Which copies of a structure's chains are meant.
+    pub assembly: Assembly,
+}
+
+impl SimulateJob {
+    /// One tomogram to test with, of the demo's classes, the quick way.
+    pub fn new(folder: &Path, params: SimParams) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            training: 0,
+            validation: 0,
+            training_seed: params.seed.wrapping_add(1),
+            params,
+            classes: Vec::new(),
+            structures: StructureOptions::default(),
+            particles: None,
+            microscope: None,
+            keep_tilt_series: false,
+        }
+    }
 }
 
 /// A simulated tomogram.
@@ -60,10 +104,23 @@ pub fn simulate_project(job: &SimulateJob, progress: &dyn Progress) -> Result<Si
         )));
     }
     job.params.check().on(&path)?;
+    job.microscope
+        .as_ref()
+        .map_or(Ok(()), TiltSeriesParams::check)
+        .on(&path)?;
+    let templates = if job.classes.is_empty() {
+        load_templates(&DEMO_CLASSES.map(TemplateSource::built_in), &job.structures)?
+    } else {
+        load_templates(&job.classes, &job.structures)?
+    };
+    let particles = job
+        .particles
+        .as_deref()
+        .map(|list| listed(list, &templates))
+        .transpose()?;
     std::fs::create_dir_all(&job.folder)
         .map_err(|source| PipelineError::file(&job.folder, "the folder cannot be made", source))?;
     check_writable(&path)?;
-    let templates = builtin_templates(&DEMO_CLASSES)?;
     let mut project = Project::new(&job.folder);
     let mut summary = SimulateSummary {
         project: path.clone(),
@@ -80,68 +137,180 @@ pub fn simulate_project(job: &SimulateJob, progress: &dyn Progress) -> Result<Si
             seed,
             ..job.params.clone()
         };
-        let simulation = simulate(&templates, &params, progress).on(&path)?;
-        let tomogram = write_simulation(&job.folder, &format!("tomo{}", i + 1), split, &simulation)?;
+        let name = format!("tomo{}", i + 1);
+        let given = particles.as_ref().filter(|_| split == Split::Test);
+        let truth = match &job.microscope {
+            None => {
+                let simulation = match given {
+                    None => simulate(&templates, &params, progress),
+                    Some(list) => simulate_particles(&templates, list, &params, progress),
+                };
+                let simulation = simulation.on(&path)?;
+                write_simulation(&job.folder, &name, &simulation)?;
+                (simulation.particles, simulation.classes)
+            }
+            Some(microscope) => {
+                let files = Files::new(&job.folder, &name);
+                let truth = with_microscope(job, &templates, given, &params, microscope, &files, progress)?;
+                (truth.particles, truth.classes)
+            }
+        };
+        let (found, table) = truth;
         summary.tomograms.push(SimulatedTomogram {
-            name: tomogram.name.clone(),
+            name: name.clone(),
             split,
-            particles: simulation.particles.len(),
+            particles: found.len(),
         });
         if project.classes.is_empty() {
-            project.classes = classes(&templates, &simulation);
+            project.classes = classes(&table, &found);
         }
-        project.tomograms.push(tomogram);
+        project.tomograms.push(project_tomogram(name, split));
     }
     write_project(&path, &project)?;
     Ok(summary)
 }
 
-/// Writes a simulated tomogram, its label map and its particles.
-pub(crate) fn write_simulation(
-    folder: &Path,
-    name: &str,
-    split: Split,
-    simulation: &Simulation,
-) -> Result<ProjectTomogram> {
-    let [file, target, picks] = [
-        format!("{name}.mrc"),
-        format!("{name}_labels.mrc"),
-        format!("{name}_particles.xml"),
-    ]
-    .map(PathBuf::from);
-    write_mrc(&folder.join(&file), &simulation.tomogram)?;
-    write_mrc(&folder.join(&target), &simulation.labels)?;
-    write_particles(&folder.join(&picks), &simulation.particles)?;
-    Ok(ProjectTomogram {
-        name: name.to_owned(),
-        file,
+/// The particles of a list, whose classes are the templates.
+fn listed(path: &Path, templates: &[Template]) -> Result<ParticleList> {
+    let classes = (1..=Label::MAX).zip(templates).map(|(label, template)| Class {
+        label,
+        name: template.name.clone(),
+        radius_voxels: None,
+    });
+    let classes =
+        ClassTable::new(classes.collect()).map_err(|error| PipelineError::input(error.to_string()))?;
+    let mut list = read_particles(
+        path,
+        &ReadOptions {
+            classes,
+            ..ReadOptions::default()
+        },
+    )?;
+    // All of them stand in this one tomogram, whatever it was called.
+    list.particles
+        .iter_mut()
+        .for_each(|particle| particle.tomogram = None);
+    Ok(list)
+}
+
+/// The files of a simulated tomogram, relative to their folder.
+struct Files {
+    tomogram: PathBuf,
+    labels: PathBuf,
+    particle_ids: PathBuf,
+    particles: PathBuf,
+    tilt_series: PathBuf,
+    tilts: PathBuf,
+}
+
+impl Files {
+    fn new(folder: &Path, name: &str) -> Self {
+        let file = |ending: &str| folder.join(format!("{name}{ending}"));
+        Self {
+            tomogram: file(".mrc"),
+            labels: file("_labels.mrc"),
+            particle_ids: file("_particle_ids.mrc"),
+            particles: file("_particles.xml"),
+            tilt_series: file("_tilt_series.mrc"),
+            tilts: file("_tilt_series.tlt"),
+        }
+    }
+}
+
+/// Takes a tilt series, reconstructs it, and writes everything as it comes.
+fn with_microscope(
+    job: &SimulateJob,
+    templates: &[Template],
+    particles: Option<&ParticleList>,
+    params: &SimParams,
+    microscope: &TiltSeriesParams,
+    files: &Files,
+    progress: &dyn Progress,
+) -> Result<Truth> {
+    let shape = params.shape;
+    let size = params
+        .voxel_size
+        .or(templates.first().and_then(|template| template.density.voxel_size));
+    let mut labels = MrcWriter::<u8>::create(&files.labels, shape, size, [0.0; 3])?;
+    let mut particle_ids = MrcWriter::<u16>::create(&files.particle_ids, shape, size, [0.0; 3])?;
+    let mut writers = TruthWriters {
+        labels: &mut labels,
+        particle_ids: &mut particle_ids,
+    };
+    let (series, truth) =
+        simulate_tilt_series(templates, particles, params, microscope, &mut writers, progress)
+            .on(&files.tomogram)?;
+    let mut tomogram = MrcWriter::<f32>::create(&files.tomogram, shape, size, [0.0; 3])?;
+    series
+        .reconstruct(shape, microscope, &mut tomogram, progress)
+        .on(&files.tomogram)?;
+    labels.finish()?;
+    particle_ids.finish()?;
+    if job.keep_tilt_series {
+        let images = deepfinder_core::Volume::new(series.images).with_voxel_size(size);
+        write_mrc(&files.tilt_series, &images)?;
+        let angles: Vec<String> = series
+            .tilts_degrees
+            .iter()
+            .map(|tilt| format!("{tilt:.2}\n"))
+            .collect();
+        write_file_atomically(&files.tilts, angles.concat().as_bytes())?;
+    }
+    write_particles(&files.particles, &truth.particles)?;
+    tomogram.finish()?;
+    Ok(truth)
+}
+
+/// Writes a simulated tomogram, its label map, its map of particle numbers and its particles.
+fn write_simulation(folder: &Path, name: &str, simulation: &Simulation) -> Result<()> {
+    let files = Files::new(folder, name);
+    write_mrc(&files.labels, &simulation.labels)?;
+    write_mrc(&files.particle_ids, &simulation.particle_ids)?;
+    write_particles(&files.particles, &simulation.particles)?;
+    Ok(write_mrc(&files.tomogram, &simulation.tomogram)?)
+}
+
+/// A simulated tomogram as the project names it.
+fn project_tomogram(name: String, split: Split) -> ProjectTomogram {
+    let files = Files::new(Path::new(""), &name);
+    ProjectTomogram {
+        name,
+        file: files.tomogram,
         split,
-        picks: Some(picks),
-        target: Some(target),
+        picks: Some(files.particles),
+        target: Some(files.labels),
         initial: None,
         swap_xz: false,
         invert: false,
         voxel_size: None,
-    })
+    }
 }
 
-/// The classes of the templates; a class's radius is that of a ball as large as its particles are in the label map.
-pub(crate) fn classes(templates: &[Template], simulation: &Simulation) -> Vec<ProjectClass> {
-    let voxels = labels_that_occur(&simulation.labels.voxels);
-    let particles = simulation.particles.count_by_label();
-    let classes = (1..=Label::MAX).zip(templates);
-    classes
-        .map(|(label, template)| {
-            let count = |n: Option<f64>| n.unwrap_or(1.0);
-            let volume = count(voxels.get(&label).map(|n| *n as f64))
-                / count(particles.get(&label).map(|n| *n as f64));
-            let radius = (volume * 3.0 / (4.0 * std::f64::consts::PI)).cbrt();
-            ProjectClass {
-                label,
-                name: template.name.clone(),
-                radius: Length::Voxels((10.0 * radius).round() / 10.0),
-                mask: None,
-            }
+/// The classes of a project; a class's radius is that of a ball as large as its particles are in the label map.
+fn classes(table: &ClassTable, particles: &ParticleList) -> Vec<ProjectClass> {
+    let radius_of = |class: &Class| {
+        let sizes: Vec<f64> = particles
+            .iter()
+            .filter(|particle| particle.label == class.label)
+            .filter_map(|particle| particle.size_voxels)
+            .map(|size| size as f64)
+            .collect();
+        let mean = sizes.iter().sum::<f64>() / sizes.len() as f64;
+        if mean > 0.0 {
+            (mean * 3.0 / (4.0 * std::f64::consts::PI)).cbrt()
+        } else {
+            class.radius_voxels.map_or(1.0, f64::from)
+        }
+    };
+    let rounded = |radius: f64| ((10.0 * radius).round() / 10.0).max(0.1);
+    table
+        .classes()
+        .iter()
+        .map(|class| ProjectClass {
+            label: class.label,
+            name: class.name.clone(),
+            radius: Length::Voxels(rounded(radius_of(class))),
+            mask: None,
         })
         .collect()
 }

@@ -1,7 +1,104 @@
-use deepfinder_io::read_volume;
-use deepfinder_sim::Template;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use deepfinder_core::VoxelSize;
+use deepfinder_io::{is_structure, read_structure, read_volume};
+use deepfinder_sim::{Template, density_of_atoms};
+
+use crate::error::OnFile;
+use crate::simulate::StructureOptions;
 use crate::{PipelineError, Result};
+
+/// Voxel size of densities made of structures where none is given, in Å; the built-in templates have it too.
+const VOXEL_SIZE: f32 = 10.0;
+
+/// Where the density of a class comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateSource {
+    /// A template that comes with the program, by its PDB entry.
+    BuiltIn(String),
+    /// A density map or an atomic structure.
+    File {
+        /// Name of the class.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl TemplateSource {
+    /// The built-in template of that name.
+    pub fn built_in(name: &str) -> Self {
+        Self::BuiltIn(name.to_owned())
+    }
+
+    /// Name of the class.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::BuiltIn(name) | Self::File { name, .. } => name,
+        }
+    }
+
+    /// The built-in templates of all twelve classes of SHREC'19, in the order of their labels.
+    pub fn shrec19() -> Vec<Self> {
+        TEMPLATES.iter().map(|(name, _)| Self::built_in(name)).collect()
+    }
+}
+
+impl FromStr for TemplateSource {
+    type Err = PipelineError;
+
+    /// `NAME` for one that comes with the program, `NAME=FILE` else.
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Self::File {
+                name: name.to_owned(),
+                path: path.into(),
+            }),
+            None if TEMPLATES.iter().any(|(known, _)| *known == text) => Ok(Self::built_in(text)),
+            _ => {
+                let known = TEMPLATES.map(|(name, _)| name).join(", ");
+                Err(PipelineError::input(format!(
+                    "`{text}` is no class: write NAME=FILE with a density map or an atomic structure, or one of {known}"
+                )))
+            }
+        }
+    }
+}
+
+/// The templates of classes, in their order.
+///
+/// # Errors
+/// Where a file cannot be read, or is neither a density map nor a structure.
+pub(crate) fn load_templates(
+    sources: &[TemplateSource],
+    options: &StructureOptions,
+) -> Result<Vec<Template>> {
+    sources
+        .iter()
+        .map(|source| match source {
+            TemplateSource::BuiltIn(name) => Ok(builtin_templates(&[name])?.remove(0)),
+            TemplateSource::File { name, path } if is_structure(path) => {
+                let density = density_of_structure(path, options)?;
+                Ok(Template::new(name, density))
+            }
+            TemplateSource::File { name, path } => Ok(Template::new(name, read_volume(path)?)),
+        })
+        .collect()
+}
+
+/// The density of an atomic structure.
+fn density_of_structure(path: &Path, options: &StructureOptions) -> Result<deepfinder_core::Volume<f32>> {
+    let atoms = read_structure(path, &options.assembly)?;
+    let voxel_size = match options.voxel_size {
+        Some(size) => size,
+        None => VoxelSize::new(VOXEL_SIZE).on(path)?,
+    };
+    let resolution = options
+        .resolution_angstrom
+        .unwrap_or(2.0 * f64::from(voxel_size.angstrom()));
+    density_of_atoms(&atoms, voxel_size, resolution).on(path)
+}
 
 /// The density maps that come with the program: where they are from stands in `fixtures/README.md`.
 const TEMPLATES: [(&str, &[u8]); 12] = [

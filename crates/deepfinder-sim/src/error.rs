@@ -43,9 +43,17 @@ pub enum SimError {
         /// The tomogram's.
         expected: VoxelSize,
     },
-    /// A resolution in Å, and no voxel size to count it in.
-    #[error("a low-pass filter in Å needs a voxel size: neither the parameters nor the templates have one")]
+    /// Something is counted in Å, and there is no voxel size to count it in.
+    #[error(
+        "a low-pass filter in Å, a microscope's optics, membranes and gold need a voxel size: neither the parameters nor the templates have one"
+    )]
     UnknownVoxelSize,
+    /// Atoms of which no density can be made.
+    #[error("no density can be made of these atoms: {what}")]
+    Atoms {
+        /// What is wrong with them.
+        what: String,
+    },
     /// A particle of a class without a template.
     #[error(
         "particle {index} (counted from 0) has label {label}, but there are templates for labels 1 to {templates}"

@@ -114,7 +114,7 @@ fn weights(filter: &Filter, padded: [usize; 3]) -> (Array2<f32>, Vec<f32>) {
     (wedge, along_y)
 }
 
-fn fourier_error(source: FourierError) -> SimError {
+pub(crate) fn fourier_error(source: FourierError) -> SimError {
     SimError::Fourier {
         source: Box::new(source),
     }

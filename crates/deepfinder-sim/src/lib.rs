@@ -1,9 +1,14 @@
-//! Simulated tomograms with ground truth: templates, random placement, missing wedge, noise.
+//! Simulated tomograms with ground truth: structures and templates, placement, tilt series, reconstruction, noise.
 //!
-//! The quick way from density maps to a tomogram to learn from or to test with: particles are put into an empty
-//! volume at random, without overlap and in random orientations; the volume then loses the missing wedge of
-//! Fourier space that a tilt series about y leaves out, and gains noise. Along with the tomogram come its label
-//! map, a map of particle numbers, and the list of particles with their rotations.
+//! [`density_of_atoms`] makes a density map of a molecular structure. Particles are put into an empty volume at random,
+//! without overlap and in random orientations, or where a list says. From there two ways lead to a tomogram:
+//!
+//! * the quick one, [`simulate()`]: the volume loses the missing wedge of Fourier space that a tilt series about y leaves
+//!   out, and gains noise;
+//! * the microscope's, [`simulate_tilt_series`]: projections at each tilt, contrast transfer, radiation damage and noise,
+//!   then weighted back-projection ([`TiltSeries::reconstruct`]). Volumes are streamed, and never held whole.
+//!
+//! Along with the tomogram come its label map, a map of particle numbers, and the list of particles with their rotations.
 //!
 //! Template `i` of the list has label `i + 1`. Everything follows from the seed, whatever the number of threads.
 //!
@@ -28,18 +33,28 @@
 //! # Ok::<(), deepfinder_sim::SimError>(())
 //! ```
 
+mod atoms;
+mod distractors;
 mod error;
 mod filter;
 mod noise;
+mod optics;
 mod params;
 mod phantom;
 mod place;
+mod reconstruct;
 mod simulate;
 mod template;
+mod tilt_series;
+mod tomography;
 
+pub use atoms::density_of_atoms;
 pub use deepfinder_core::TiltRange;
 pub use deepfinder_density::Interpolation;
 pub use error::{Result, SimError};
+pub use optics::{Optics, exposure_filter};
 pub use params::{Contrast, DEMO_CLASSES, Noise, SimParams};
 pub use simulate::{Simulation, simulate, simulate_particles};
 pub use template::Template;
+pub use tilt_series::{TiltSeries, TiltSeriesParams};
+pub use tomography::{Truth, TruthWriters, simulate_tilt_series};

@@ -52,6 +52,13 @@ pub struct SimParams {
     /// Blobs of 2 to 3½ voxels radius that belong to no class and have no label, as small proteins between the
     /// particles; default 0.
     pub crowders: usize,
+    /// Vesicles of lipid bilayer, of 120 to 250 Å radius as far as they fit, without label; default 0.
+    pub membranes: usize,
+    /// Gold beads of 10 nm, without label; default 0.
+    pub gold_beads: usize,
+    /// Standard deviation of the solvent's density from voxel to voxel, in parts of the densest template's maximum;
+    /// default 0. Only tilt series have it: the quick way adds its noise to the tomogram.
+    pub grain: f64,
     /// Voxels that stay free between the masks of two particles; default 1.
     pub gap_voxels: f64,
     /// Places and orientations tried before a particle is given up; default 500.
@@ -84,6 +91,9 @@ impl Default for SimParams {
             voxel_size: None,
             particles_per_class: 5,
             crowders: 0,
+            membranes: 0,
+            gold_beads: 0,
+            grain: 0.0,
             gap_voxels: 1.0,
             attempts: 500,
             mask_fraction: 0.15,
@@ -138,6 +148,12 @@ impl SimParams {
             "gap_voxels",
             self.gap_voxels.to_string(),
             "from 0 to 64",
+        )?;
+        require(
+            (0.0..=100.0).contains(&self.grain),
+            "grain",
+            self.grain.to_string(),
+            "from 0 to 100",
         )?;
         require(
             self.attempts > 0,

@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use deepfinder_core::{Label, Particle, Progress, Rotation};
 use ndarray::Array3;
 use rand::{Rng, RngExt};
 
+use crate::distractors::Distractors;
 use crate::template::{Pose, Sampler};
 use crate::{Result, SimError, SimParams};
 
@@ -11,31 +13,42 @@ use crate::{Result, SimError, SimParams};
 #[derive(Debug, Clone)]
 pub(crate) struct Placement {
     pub(crate) particles: Vec<Particle>,
-    /// Sampler index, position `(x, y, z)` and rotation of each crowder.
-    pub(crate) crowders: Vec<(usize, [f64; 3], Rotation)>,
+    /// What has no label: index of its sampler, position `(x, y, z)` and rotation.
+    pub(crate) distractors: Vec<(usize, [f64; 3], Rotation)>,
     /// Particles of each class that found no room.
     pub(crate) shortfall: BTreeMap<Label, usize>,
 }
 
-/// Places the classes from large to small, crowders last: the other way round the large ones find no room.
+/// Places membranes first, then the classes from large to small, gold and crowders last: the other way round the large
+/// ones find no room.
 pub(crate) fn place(
     templates: &[Sampler],
-    crowders: &[Sampler],
+    distractors: &Distractors,
     params: &SimParams,
     rng: &mut impl Rng,
     progress: &dyn Progress,
 ) -> Result<Placement> {
     let mut room = Room::new(params);
-    let mut placement = Placement {
-        particles: Vec::new(),
-        crowders: Vec::new(),
-        shortfall: BTreeMap::new(),
-    };
+    let mut particles = Vec::new();
+    let mut shortfall = BTreeMap::new();
+    let mut unlabelled = Vec::new();
     let mut order: Vec<usize> = (0..templates.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(templates[i].mask.len()));
 
-    let total = templates.len() * params.particles_per_class + params.crowders;
+    let others = params.membranes + params.gold_beads + params.crowders;
+    let total = templates.len() * params.particles_per_class + others;
     progress.begin("placing particles", total as u64, "particles");
+    let mut put = |room: &mut Room, kinds: &Range<usize>, number: usize, rng: &mut _| {
+        for kind in kinds.clone().cycle().take(number) {
+            progress.check()?;
+            if let Some((position, rotation)) = room.find(&distractors.samplers[kind], params.attempts, rng) {
+                unlabelled.push((kind, position, rotation));
+            }
+            progress.advance(1);
+        }
+        Ok::<_, SimError>(())
+    };
+    put(&mut room, &distractors.membranes, params.membranes, rng)?;
     for i in order {
         // One label a template, checked by the caller.
         let label = (i + 1) as Label;
@@ -43,34 +56,27 @@ pub(crate) fn place(
             progress.check()?;
             let Some((position, rotation)) = room.find(&templates[i], params.attempts, rng) else {
                 // The next of the class would hardly find room either.
-                placement
-                    .shortfall
-                    .insert(label, params.particles_per_class - placed);
+                shortfall.insert(label, params.particles_per_class - placed);
                 break;
             };
-            placement
-                .particles
-                .push(Particle::new(position, label).with_rotation(rotation));
+            particles.push(Particle::new(position, label).with_rotation(rotation));
             progress.advance(1);
         }
     }
-    for i in 0..params.crowders {
-        progress.check()?;
-        let kind = i % crowders.len().max(1);
-        let Some(sampler) = crowders.get(kind) else { break };
-        if let Some((position, rotation)) = room.find(sampler, params.attempts, rng) {
-            placement.crowders.push((kind, position, rotation));
-        }
-        progress.advance(1);
-    }
+    put(&mut room, &distractors.gold, params.gold_beads, rng)?;
+    put(&mut room, &distractors.crowders, params.crowders, rng)?;
     progress.end();
-    if placement.particles.is_empty() && !placement.shortfall.is_empty() {
+    if particles.is_empty() && !shortfall.is_empty() {
         return Err(SimError::NoRoom {
             shape: params.shape,
             attempts: params.attempts,
         });
     }
-    Ok(placement)
+    Ok(Placement {
+        particles,
+        distractors: unlabelled,
+        shortfall,
+    })
 }
 
 /// Which voxels are taken, with the gap around each mask.

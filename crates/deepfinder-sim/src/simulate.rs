@@ -6,15 +6,13 @@ use deepfinder_core::{
 use ndarray::{Array3, Axis, Zip};
 use rayon::prelude::*;
 
+use crate::distractors::Distractors;
 use crate::filter::{self, Filter};
 use crate::noise::{self, PLACEMENT_STREAM};
 use crate::phantom::{self, Figure, Phantom};
 use crate::place::{self, Placement};
 use crate::template::{Pose, Sampler};
-use crate::{Noise, Result, SimError, SimParams, Template};
-
-/// Radii of the crowders in voxels, taken in turn.
-const CROWDER_RADII: [f32; 3] = [2.0, 2.75, 3.5];
+use crate::{Contrast, Noise, Result, SimError, SimParams, Template};
 
 /// A simulated tomogram and the truth about it; volumes are `(z, y, x)` and of one shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +44,7 @@ pub struct Simulation {
 /// `Cancelled`.
 pub fn simulate(templates: &[Template], params: &SimParams, progress: &dyn Progress) -> Result<Simulation> {
     let scene = Scene::new(templates, params)?;
-    check_number(templates.len().saturating_mul(params.particles_per_class))?;
-    let mut rng = noise::generator(params.seed, PLACEMENT_STREAM);
-    let placement = place::place(&scene.samplers, &scene.crowders, params, &mut rng, progress)?;
+    let placement = scene.place_at_random(params, progress)?;
     scene.finish(placement, params, progress)
 }
 
@@ -56,7 +52,8 @@ pub fn simulate(templates: &[Template], params: &SimParams, progress: &dyn Progr
 ///
 /// Particle labels count the templates from 1; a particle without a rotation is not rotated. Nothing keeps
 /// particles from overlapping or from lying outside: densities add up, the labels of later ones lie on top, and
-/// what is outside is lost. `particles_per_class`, `crowders`, `gap_voxels` and `attempts` are not used.
+/// what is outside is lost. `particles_per_class`, `crowders`, `membranes`, `gold_beads`, `gap_voxels` and `attempts` are
+/// not used.
 ///
 /// # Errors
 /// As [`simulate`], and [`SimError::UnknownClass`], [`SimError::Position`]; never `NoRoom`.
@@ -67,26 +64,7 @@ pub fn simulate_particles(
     progress: &dyn Progress,
 ) -> Result<Simulation> {
     let scene = Scene::new(templates, params)?;
-    check_number(particles.len())?;
-    for (index, particle) in particles.iter().enumerate() {
-        let (label, position) = (particle.label, particle.position);
-        if label == 0 || usize::from(label) > templates.len() {
-            let templates = templates.len();
-            return Err(SimError::UnknownClass {
-                index,
-                label,
-                templates,
-            });
-        }
-        if position.iter().any(|coordinate| !coordinate.is_finite()) {
-            return Err(SimError::Position { index, position });
-        }
-    }
-    let placement = Placement {
-        particles: particles.particles.clone(),
-        crowders: Vec::new(),
-        shortfall: BTreeMap::new(),
-    };
+    let placement = scene.place_as_told(particles)?;
     scene.finish(placement, params, progress)
 }
 
@@ -97,17 +75,70 @@ fn check_number(found: usize) -> Result<()> {
     Ok(())
 }
 
-/// What both ways of simulating need, checked.
-struct Scene {
+/// What all ways of simulating need, checked.
+pub(crate) struct Scene {
     samplers: Vec<Sampler>,
-    crowders: Vec<Sampler>,
-    classes: ClassTable,
-    voxel_size: Option<VoxelSize>,
+    distractors: Distractors,
+    pub(crate) classes: ClassTable,
+    pub(crate) voxel_size: Option<VoxelSize>,
     filter: Filter,
+    /// Largest density of all templates.
+    pub(crate) densest: f32,
 }
 
 impl Scene {
-    fn new(templates: &[Template], params: &SimParams) -> Result<Self> {
+    pub(crate) fn place_at_random(&self, params: &SimParams, progress: &dyn Progress) -> Result<Placement> {
+        check_number(self.samplers.len().saturating_mul(params.particles_per_class))?;
+        let mut rng = noise::generator(params.seed, PLACEMENT_STREAM);
+        place::place(&self.samplers, &self.distractors, params, &mut rng, progress)
+    }
+
+    pub(crate) fn place_as_told(&self, particles: &ParticleList) -> Result<Placement> {
+        check_number(particles.len())?;
+        let templates = self.samplers.len();
+        for (index, particle) in particles.iter().enumerate() {
+            let (label, position) = (particle.label, particle.position);
+            if label == 0 || usize::from(label) > templates {
+                return Err(SimError::UnknownClass {
+                    index,
+                    label,
+                    templates,
+                });
+            }
+            if position.iter().any(|coordinate| !coordinate.is_finite()) {
+                return Err(SimError::Position { index, position });
+            }
+        }
+        Ok(Placement {
+            particles: particles.particles.clone(),
+            distractors: Vec::new(),
+            shortfall: BTreeMap::new(),
+        })
+    }
+
+    /// Everything that is drawn: particles with their numbers, then what has none.
+    pub(crate) fn figures(&self, placement: &Placement) -> Vec<Figure<'_>> {
+        let numbered = (1..=u16::MAX)
+            .zip(&placement.particles)
+            .filter_map(|(id, particle)| {
+                let sampler = self.samplers.get(usize::from(particle.label).checked_sub(1)?)?;
+                let rotation = particle.rotation.unwrap_or(Rotation::IDENTITY);
+                let pose = Pose::new(sampler, particle.position, rotation);
+                let label = particle.label;
+                Some(Figure { pose, label, id })
+            });
+        let unnumbered = placement
+            .distractors
+            .iter()
+            .map(|&(kind, position, rotation)| Figure {
+                pose: Pose::new(&self.distractors.samplers[kind], position, rotation),
+                label: 0,
+                id: 0,
+            });
+        numbered.chain(unnumbered).collect()
+    }
+
+    pub(crate) fn new(templates: &[Template], params: &SimParams) -> Result<Self> {
         params.check()?;
         let found = templates.len();
         let last = Label::try_from(found).map_err(|_| SimError::TemplateCount { found })?;
@@ -128,10 +159,6 @@ impl Scene {
         let densest = samplers
             .iter()
             .fold(0.0, |a: f32, sampler| a.max(sampler.maximum));
-        let crowders = CROWDER_RADII
-            .map(|radius| sampler(&crowder(radius, densest)))
-            .into_iter()
-            .collect::<Result<_>>()?;
         let voxel_size = common_voxel_size(templates, params.voxel_size)?;
         let half_frequency = match (params.low_pass_angstrom, voxel_size) {
             (None, _) => None,
@@ -142,37 +169,30 @@ impl Scene {
             tilt: params.tilt,
             half_frequency,
         };
+        let distractors = Distractors::new(params, densest, voxel_size)?;
         Ok(Self {
             samplers,
-            crowders,
+            distractors,
             classes,
             voxel_size,
             filter,
+            densest,
         })
     }
 
     /// From places to tomogram.
     fn finish(self, placement: Placement, params: &SimParams, progress: &dyn Progress) -> Result<Simulation> {
+        let figures = self.figures(&placement);
+        let mut phantom = Phantom::empty(params.shape);
+        progress.begin("drawing particles", params.shape[0] as u64, "planes");
+        let drawn = phantom.draw(0, &figures, sign(params.contrast), progress);
+        progress.end();
+        drawn?;
+        let Phantom { signal, labels, ids } = phantom;
         let mut particles = placement.particles;
-        let numbered = (1..=u16::MAX).zip(&particles).filter_map(|(id, particle)| {
-            let sampler = self.samplers.get(usize::from(particle.label).checked_sub(1)?)?;
-            let rotation = particle.rotation.unwrap_or(Rotation::IDENTITY);
-            let pose = Pose::new(sampler, particle.position, rotation);
-            let label = particle.label;
-            Some(Figure { pose, label, id })
-        });
-        let unnumbered = placement
-            .crowders
-            .iter()
-            .map(|&(kind, position, rotation)| Figure {
-                pose: Pose::new(&self.crowders[kind], position, rotation),
-                label: 0,
-                id: 0,
-            });
-        let figures: Vec<Figure<'_>> = numbered.chain(unnumbered).collect();
-        let Phantom { signal, labels, ids } =
-            phantom::draw(params.shape, &figures, params.contrast, progress)?;
-        for (particle, voxels) in particles.iter_mut().zip(phantom::count_ids(&ids, figures.len())) {
+        let mut counts = vec![0; particles.len() + 1];
+        phantom::count_ids(&ids, &mut counts);
+        for (particle, &voxels) in particles.iter_mut().zip(&counts[1..]) {
             particle.size_voxels = Some(voxels);
         }
         let tomogram = image(signal, &self.filter, params, progress)?;
@@ -210,14 +230,12 @@ fn common_voxel_size(templates: &[Template], asked: Option<VoxelSize>) -> Result
     Ok(expected)
 }
 
-/// A ball with a soft edge, as dense inside as a typical particle.
-fn crowder(radius: f32, densest: f32) -> Template {
-    let half = radius.ceil() as usize + 2;
-    let density = Array3::from_shape_fn([2 * half; 3], |(z, y, x)| {
-        let squared: f32 = [z, y, x].map(|i| (i as f32 - half as f32).powi(2)).iter().sum();
-        0.6 * densest * (radius + 0.5 - squared.sqrt()).clamp(0.0, 1.0)
-    });
-    Template::new("crowder", Volume::new(density))
+/// How densities count in the specimen.
+pub(crate) fn sign(contrast: Contrast) -> f32 {
+    match contrast {
+        Contrast::Dark => -1.0,
+        Contrast::Light => 1.0,
+    }
 }
 
 /// What the microscope makes of the specimen: filters and noise.

@@ -8,8 +8,9 @@ use deepfinder_core::{
     CancelToken, CoreError, Label, NoProgress, Particle, ParticleList, Rotation, Volume, VoxelSize,
 };
 use deepfinder_sim::{
-    Contrast, DEMO_CLASSES, Interpolation, Noise, SimError, SimParams, Simulation, Template, TiltRange,
-    simulate, simulate_particles,
+    Contrast, DEMO_CLASSES, Interpolation, Noise, Optics, SimError, SimParams, Simulation, Template,
+    TiltRange, TiltSeries, TiltSeriesParams, Truth, TruthWriters, simulate, simulate_particles,
+    simulate_tilt_series,
 };
 use ndarray::{Array3, Zip};
 
@@ -487,4 +488,199 @@ fn the_demo_has_room_for_all_its_particles() {
             simulation.shortfall
         );
     }
+}
+
+/// Series, truth, labels, particle numbers and tomogram.
+type Tomography = (TiltSeries, Truth, Array3<Label>, Array3<u16>, Array3<f32>);
+
+/// Everything that a tilt series gives, at the size of a test.
+fn tomography(
+    params: &SimParams,
+    microscope: &TiltSeriesParams,
+    threads: usize,
+) -> Result<Tomography, SimError> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap();
+    pool.install(|| {
+        let (mut labels, mut particle_ids, mut tomogram) = (Vec::new(), Vec::new(), Vec::new());
+        let mut writers = TruthWriters {
+            labels: &mut labels,
+            particle_ids: &mut particle_ids,
+        };
+        let templates = demo_templates();
+        let (series, truth) =
+            simulate_tilt_series(&templates, None, params, microscope, &mut writers, &NoProgress)?;
+        series.reconstruct(params.shape, microscope, &mut tomogram, &NoProgress)?;
+        Ok((
+            series,
+            truth,
+            joined(&labels),
+            joined(&particle_ids),
+            joined(&tomogram),
+        ))
+    })
+}
+
+fn joined<T: Clone>(slabs: &[Array3<T>]) -> Array3<T> {
+    let views: Vec<_> = slabs.iter().map(|slab| slab.view()).collect();
+    ndarray::concatenate(ndarray::Axis(0), &views).unwrap()
+}
+
+#[test]
+fn a_tilt_series_shows_the_same_specimen_as_the_quick_way() {
+    let params = SimParams {
+        particles_per_class: 1,
+        seed: 4,
+        ..quiet([40, 48, 52])
+    };
+    let clean = TiltSeriesParams {
+        step_degrees: 5.0,
+        optics: None,
+        exposure: 0.0,
+        snr: None,
+        ..TiltSeriesParams::default()
+    };
+    let (series, truth, labels, ids, tomogram) = tomography(&params, &clean, 2).unwrap();
+    let quick = SimParams {
+        tilt: Some(clean.tilt),
+        padding_voxels: 16,
+        ..params.clone()
+    };
+    let quick = simulate(&demo_templates(), &quick, &NoProgress).unwrap();
+    assert_eq!(truth.particles, quick.particles);
+    assert_eq!((truth.classes, truth.shortfall), (quick.classes, quick.shortfall));
+    assert_eq!(labels, quick.labels.voxels);
+    assert_eq!(ids, quick.particle_ids.voxels);
+    let everywhere = Array3::from_elem(params.shape, true);
+    let agreement = correlation(&Volume::new(tomogram), &quick.tomogram, &everywhere);
+    assert!(agreement > 0.95, "{agreement}");
+    // Wide enough for every tilt, and nothing is lost on the way.
+    assert_eq!(series.tilts_degrees.len(), 25);
+    let masses: Vec<f64> = series
+        .images
+        .outer_iter()
+        .map(|image| image.iter().map(|v| f64::from(*v)).sum())
+        .collect();
+    for mass in &masses {
+        assert!((mass / masses[12] - 1.0).abs() < 1e-4, "{masses:?}");
+    }
+}
+
+#[test]
+fn the_microscope_makes_matter_dark_and_adds_the_noise_asked_for() {
+    let params = SimParams {
+        particles_per_class: 1,
+        crowders: 3,
+        gold_beads: 1,
+        membranes: 1,
+        seed: 5,
+        ..quiet([56, 64, 60])
+    };
+    let quiet_microscope = TiltSeriesParams {
+        step_degrees: 10.0,
+        snr: None,
+        ..TiltSeriesParams::default()
+    };
+    let noisy_microscope = TiltSeriesParams {
+        snr: Some(0.2),
+        ..quiet_microscope.clone()
+    };
+    let (clean, truth, labels, _, tomogram) = tomography(&params, &quiet_microscope, 1).unwrap();
+    let (noisy, ..) = tomography(&params, &noisy_microscope, 3).unwrap();
+    assert_eq!(
+        noisy,
+        tomography(&params, &noisy_microscope, 1).unwrap().0,
+        "threads change nothing"
+    );
+    // Where particles are, it is darker than elsewhere.
+    let mean = |inside: bool| {
+        let chosen = tomogram
+            .iter()
+            .zip(&labels)
+            .filter(|(_, label)| (**label != 0) == inside);
+        let values: Vec<f64> = chosen.map(|(voxel, _)| f64::from(*voxel)).collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    assert!(mean(true) < mean(false), "{} {}", mean(true), mean(false));
+    assert!(!truth.particles.is_empty());
+    let noise = &noisy.images - &clean.images;
+    let margin = (noise.dim().2 - 60) / 2;
+    let signal: f64 = clean
+        .images
+        .outer_iter()
+        .map(|image| {
+            image
+                .slice(ndarray::s![.., margin..margin + 60])
+                .mapv(f64::from)
+                .var(0.0)
+        })
+        .sum::<f64>()
+        / clean.tilts_degrees.len() as f64;
+    let ratio = signal / variance(&noise);
+    assert!((ratio / 0.2 - 1.0).abs() < 0.03, "{ratio}");
+    // A solvent that varies is seen where nothing else is.
+    let grainy = SimParams {
+        grain: 0.5,
+        ..params.clone()
+    };
+    let (grainy, ..) = tomography(&grainy, &quiet_microscope, 2).unwrap();
+    assert!(variance(&(&grainy.images - &clean.images)) > 0.0);
+}
+
+#[test]
+fn microscopes_that_make_no_sense_are_named() {
+    let params = quiet([16; 3]);
+    let base = TiltSeriesParams::default();
+    let optics = |change: fn(&mut Optics)| {
+        let mut optics = Optics::default();
+        change(&mut optics);
+        TiltSeriesParams {
+            optics: Some(optics),
+            ..TiltSeriesParams::default()
+        }
+    };
+    for (microscope, words) in [
+        (
+            TiltSeriesParams {
+                step_degrees: 0.0,
+                ..base.clone()
+            },
+            "step_degrees",
+        ),
+        (
+            TiltSeriesParams {
+                snr: Some(f64::NAN),
+                ..base.clone()
+            },
+            "snr",
+        ),
+        (
+            TiltSeriesParams {
+                tilt: TiltRange::symmetric(95.0),
+                ..base.clone()
+            },
+            "95",
+        ),
+        (optics(|o| o.voltage_kv = 0.0), "voltage_kv"),
+        (optics(|o| o.defocus_um = f64::INFINITY), "defocus_um"),
+        (optics(|o| o.amplitude_contrast = 1.5), "amplitude_contrast"),
+    ] {
+        let error = tomography(&params, &microscope, 1).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let thin = SimParams {
+        membranes: 2,
+        ..quiet([16, 64, 64])
+    };
+    let error = tomography(&thin, &base, 1).unwrap_err().to_string();
+    assert!(error.contains("membranes"), "{error}");
+    let mut writers = (Vec::new(), Vec::new());
+    let mut writers = TruthWriters {
+        labels: &mut writers.0,
+        particle_ids: &mut writers.1,
+    };
+    let unknown = simulate_tilt_series(&[hook()], None, &params, &base, &mut writers, &NoProgress);
+    assert!(matches!(unknown, Err(SimError::UnknownVoxelSize)));
 }

@@ -1,0 +1,320 @@
+use std::path::{Path, PathBuf};
+
+use deepfinder_core::{Label, LabelMap, ParticleList, Volume};
+use deepfinder_io::{ReadOptions, read_label_map, read_particles, write_mrc, write_particles};
+use deepfinder_train::RunFolder;
+
+use super::Bench;
+use super::report::{AccuracyReport, ClassScores, CurvePoint, MethodScores, ParticleClass, SizeGroup};
+use crate::init::write_project;
+use crate::stamps::Stamp;
+use crate::templates::{TemplateSource, load_templates};
+use crate::train::epochs_of_run;
+use crate::{
+    Evaluation, Length, PROJECT_FILE, PipelineError, Project, ProjectClass, ProjectTomogram, Result,
+    RunOptions, Split, TrainSettings, run_project,
+};
+
+/// Radii in voxels of the spheres that the authors of the published weights took, by the weights' labels from 1.
+const PUBLISHED_RADII: [f64; 12] = [6.0, 6.0, 3.0, 6.0, 6.0, 7.0, 6.0, 4.0, 4.0, 3.0, 10.0, 8.0];
+
+impl Bench<'_> {
+    /// All methods.
+    pub(super) fn measure(&mut self) -> Result<AccuracyReport> {
+        let classes = self.classes()?;
+        let size = &self.job.size;
+        let shapes = self.project("shapes", Targets::Shapes, size.training)?;
+        let spheres = self.project("spheres", Targets::Spheres, size.training)?;
+        let fewer = size.fewer.clone();
+        let mut methods = vec![
+            self.network("multi-class, shapes", &shapes)?,
+            self.network("multi-class, spheres", &spheres)?,
+            self.one_class_at_a_time()?,
+            self.template_matching(&classes)?,
+        ];
+        if let Some(weights) = self.job.published.clone() {
+            methods.push(self.published(&weights)?);
+        }
+        let mut training_size = Vec::new();
+        for tomograms in fewer {
+            let project = self.project(&format!("shapes-{tomograms}"), Targets::Shapes, tomograms)?;
+            let scores = self.network("fewer", &project)?;
+            training_size.push(size_point(&project, &scores)?);
+        }
+        training_size.push(size_point(&shapes, &methods[0])?);
+        let epochs = epochs_of_run(&RunFolder::new(shapes.output_path("train")))?;
+        let iterations: Vec<CurvePoint> = epochs
+            .iter()
+            .map(|epoch| CurvePoint {
+                at: epoch.step as f64,
+                mean_f1: epoch.decisive().mean_f1,
+            })
+            .collect();
+        Ok(AccuracyReport {
+            size: self.job.size.name.clone(),
+            seed: self.job.seed,
+            shape: self.job.size.shape,
+            training_iterations: epochs.last().map_or(0, |epoch| epoch.step as usize),
+            classes,
+            methods,
+            training_size,
+            iterations,
+        })
+    }
+
+    fn classes(&self) -> Result<Vec<ParticleClass>> {
+        let templates = load_templates(&self.job.size.classes, &crate::StructureOptions::default())?;
+        let counts = self.truth(Split::Test)?.count_by_label();
+        let classes = (1..=Label::MAX).zip(&templates).map(|(label, template)| {
+            let kilodalton = f64::from(template.density.voxels.iter().sum::<f32>());
+            ParticleClass {
+                name: template.name.clone(),
+                kilodalton,
+                group: SizeGroup::of(kilodalton),
+                particles: counts.get(&label).copied().unwrap_or(0),
+            }
+        });
+        Ok(classes.collect())
+    }
+
+    /// The particles of the one tomogram of a split.
+    pub(super) fn truth(&self, split: Split) -> Result<ParticleList> {
+        let tomogram = self.tomogram(split)?;
+        let Some(picks) = &tomogram.picks else {
+            return Err(PipelineError::input(
+                "the benchmark's tomogram has no list of particles",
+            ));
+        };
+        Ok(read_particles(
+            &self.data.resolve(picks),
+            &ReadOptions::default(),
+        )?)
+    }
+
+    /// A project in a folder of its own, over the simulated tomograms, with the first of those to learn from.
+    fn project(&self, name: &str, targets: Targets, training: usize) -> Result<Project> {
+        let mut project = self.empty_project(name)?;
+        project.classes.clone_from(&self.data.classes);
+        project.train = self.job.size.train.clone();
+        project.train.seed = Some(self.job.seed);
+        let mut learnt_from = 0;
+        for tomogram in &self.data.tomograms {
+            if tomogram.split == Split::Train {
+                learnt_from += 1;
+                if learnt_from > training {
+                    continue;
+                }
+            }
+            let beside = |path: &PathBuf| Path::new("../data").join(path);
+            project.tomograms.push(ProjectTomogram {
+                file: beside(&tomogram.file),
+                picks: tomogram.picks.as_ref().map(beside),
+                target: tomogram
+                    .target
+                    .as_ref()
+                    .filter(|_| targets == Targets::Shapes)
+                    .map(beside),
+                ..tomogram.clone()
+            });
+        }
+        written(project)
+    }
+
+    fn empty_project(&self, name: &str) -> Result<Project> {
+        let folder = self.job.folder.join(name);
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| PipelineError::file(&folder, "the folder cannot be made", source))?;
+        Ok(Project::new(&folder))
+    }
+
+    /// Runs a project and scores it by the benchmark's classes.
+    fn network(&self, name: &str, project: &Project) -> Result<MethodScores> {
+        let summary = run_project(project, RunOptions::default(), self.device, self.progress)?;
+        let Some(Evaluation::Particles { report, .. }) = summary.evaluation else {
+            return Err(PipelineError::input("the benchmark has nothing to score"));
+        };
+        let table = project.class_table(None)?;
+        let classes = self.data.classes.iter().map(|class| {
+            let label = table.by_name(&class.name)?.label;
+            let row = report.pooled.classes.iter().find(|row| row.label == label);
+            Some(row.map_or(
+                ClassScores {
+                    precision: 0.0,
+                    recall: 0.0,
+                    f1: 0.0,
+                },
+                |row| ClassScores {
+                    precision: row.scores.precision,
+                    recall: row.scores.recall,
+                    f1: row.scores.f1,
+                },
+            ))
+        });
+        Ok(MethodScores {
+            name: name.to_owned(),
+            classes: classes.collect(),
+        })
+    }
+
+    /// A network for each class, as if the others were not there.
+    fn one_class_at_a_time(&mut self) -> Result<MethodScores> {
+        let mut scores = Vec::new();
+        for class in self.data.classes.clone() {
+            let project = self.project_of_class(&class)?;
+            let found = self.network("one", &project)?;
+            scores.push(found.classes.into_iter().flatten().next());
+        }
+        Ok(MethodScores {
+            name: "one class at a time".to_owned(),
+            classes: scores,
+        })
+    }
+
+    /// A project with one class of the simulated tomograms, whose label becomes 1.
+    fn project_of_class(&mut self, class: &ProjectClass) -> Result<Project> {
+        let mut project = self.empty_project(&format!("only-{}", class.name))?;
+        project.classes.push(ProjectClass {
+            label: 1,
+            ..class.clone()
+        });
+        project.train = TrainSettings {
+            epochs: Some(self.job.size.single_class_epochs),
+            seed: Some(self.job.seed),
+            ..self.job.size.train.clone()
+        };
+        for tomogram in self.data.tomograms.clone() {
+            let [picks, target] = ["particles.xml", "labels.mrc"]
+                .map(|ending| PathBuf::from(format!("{}_{ending}", tomogram.name)));
+            if let Some(path) = &tomogram.picks {
+                let path = self.data.resolve(path);
+                self.made(&project.resolve(&picks), &path, || {
+                    let mut list = read_particles(&path, &ReadOptions::default())?;
+                    list.particles.retain(|particle| particle.label == class.label);
+                    list.particles.iter_mut().for_each(|particle| particle.label = 1);
+                    Ok(write_particles(&project.resolve(&picks), &list)?)
+                })?;
+            }
+            if let Some(path) = &tomogram.target {
+                let path = self.data.resolve(path);
+                self.made(&project.resolve(&target), &path, || {
+                    let Volume {
+                        voxels, voxel_size, ..
+                    } = read_label_map(&path)?;
+                    let own: LabelMap = Volume::new(voxels.mapv(|label| u8::from(label == class.label)));
+                    Ok(write_mrc(
+                        &project.resolve(&target),
+                        &own.with_voxel_size(voxel_size),
+                    )?)
+                })?;
+            }
+            project.tomograms.push(ProjectTomogram {
+                file: Path::new("../data").join(&tomogram.file),
+                picks: Some(picks),
+                target: Some(target),
+                ..tomogram
+            });
+        }
+        written(project)
+    }
+
+    /// Makes a file of another, unless it is there and was made of just that.
+    pub(super) fn made(
+        &mut self,
+        product: &Path,
+        from: &Path,
+        make: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let stamp = Stamp::new("accuracy").file(from);
+        if !self.stamps.is_current(product, &stamp) {
+            make()?;
+            self.stamps.record(product, stamp)?;
+        }
+        Ok(())
+    }
+
+    /// The published network, whose classes are all of SHREC'19; particles of the simulated tomogram keep theirs.
+    fn published(&mut self, weights: &Path) -> Result<MethodScores> {
+        let mut project = self.empty_project("published")?;
+        let names: Vec<String> = TemplateSource::shrec19()
+            .iter()
+            .map(|source| source.name().to_owned())
+            .collect();
+        for ((label, name), radius) in (1..=Label::MAX).zip(&names).zip(PUBLISHED_RADII) {
+            let own = self.data.classes.iter().find(|class| class.name == *name);
+            project.classes.push(ProjectClass {
+                label,
+                name: name.clone(),
+                radius: own.map_or(Length::Voxels(radius), |class| class.radius),
+                mask: None,
+            });
+        }
+        project.segment.weights = Some(
+            std::path::absolute(weights)
+                .map_err(|source| PipelineError::file(weights, "there is no such file", source))?,
+        );
+        let tomogram = self.tomogram(Split::Test)?.clone();
+        let picks = PathBuf::from("particles.xml");
+        if let Some(path) = &tomogram.picks {
+            let labels: Vec<Option<Label>> = self
+                .data
+                .classes
+                .iter()
+                .map(|class| project.classes.iter().find(|other| other.name == class.name))
+                .map(|class| class.map(|class| class.label))
+                .collect();
+            let path = self.data.resolve(path);
+            self.made(&project.resolve(&picks), &path, || {
+                let mut list = read_particles(&path, &ReadOptions::default())?;
+                list.particles.retain_mut(|particle| {
+                    let known = labels.get(usize::from(particle.label) - 1).copied().flatten();
+                    particle.label = known.unwrap_or(particle.label);
+                    known.is_some()
+                });
+                Ok(write_particles(&project.resolve(&picks), &list)?)
+            })?;
+        }
+        project.tomograms.push(ProjectTomogram {
+            file: Path::new("../data").join(&tomogram.file),
+            picks: Some(picks),
+            target: None,
+            ..tomogram
+        });
+        let project = written(project)?;
+        self.network("published weights", &project)
+    }
+}
+
+/// What networks learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Targets {
+    /// The particles' own shapes.
+    Shapes,
+    /// A sphere for each particle, as large.
+    Spheres,
+}
+
+/// Writes a project's file, unless it says the same already.
+fn written(project: Project) -> Result<Project> {
+    let path = project.folder.join(PROJECT_FILE);
+    let same = Project::read(&path)
+        .ok()
+        .and_then(|old| Some(old.to_toml().ok()? == project.to_toml().ok()?));
+    if same != Some(true) {
+        write_project(&path, &project)?;
+    }
+    Ok(project)
+}
+
+/// A point of the curve over the size of the training set.
+fn size_point(project: &Project, scores: &MethodScores) -> Result<CurvePoint> {
+    let mut particles = 0;
+    for tomogram in project.tomograms_for(Split::Train) {
+        if let Some(picks) = &tomogram.picks {
+            particles += read_particles(&project.resolve(picks), &ReadOptions::default())?.len();
+        }
+    }
+    Ok(CurvePoint {
+        at: particles as f64,
+        mean_f1: scores.mean_f1(|_| true).unwrap_or(0.0),
+    })
+}
