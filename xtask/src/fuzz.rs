@@ -14,7 +14,7 @@ use crate::metadata::cargo;
 
 #[derive(Args)]
 pub(crate) struct FuzzArguments {
-    /// Targets to run [default: all in fuzz/fuzz_targets]
+    /// Targets to run [default: all in `fuzz/fuzz_targets`]
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
     /// How long each is run
