@@ -358,7 +358,7 @@ fn what_makes_no_sense_is_named() {
                 low_pass_angstrom: Some(30.0),
                 ..base.clone()
             },
-            "needs a voxel size",
+            "need a voxel size",
         ),
     ] {
         check(params, particle(1, 5.0), words);
