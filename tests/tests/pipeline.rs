@@ -313,7 +313,7 @@ fn a_missing_voxel_size_is_said_once() {
         "deepfinder.toml",
         project.replace("split =", "voxel_size = 10\nsplit ="),
     );
-    let plan = bench.run("train . --dry-run");
+    let plan = bench.run("train . --dry-run --device cpu");
     plan.success();
     assert_eq!(plan.stderr(), "");
 }
