@@ -19,7 +19,9 @@ const WEB: &str = "crates/deepfinder-studio/web";
 pub(crate) fn run(root: &Path) -> Result<()> {
     let web = root.join(WEB);
     if !web.join("node_modules").is_dir() {
-        succeed(Command::new("npm").current_dir(&web).arg("ci"))
+        // Not `npm ci`: a lock file written on one system lacks the packages that are for others.
+        let install = ["install", "--no-save", "--no-audit", "--no-fund"];
+        succeed(Command::new("npm").current_dir(&web).args(install))
             .context("install Node.js 20 or later, with npm")?;
     }
     let target = Metadata::of_manifests(root)?.target_directory;
