@@ -24,6 +24,7 @@ mod architecture;
 mod error;
 mod keras;
 mod metadata;
+mod planes;
 mod precision;
 mod stored;
 mod sweep;

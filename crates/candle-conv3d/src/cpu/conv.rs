@@ -100,6 +100,29 @@ impl ConvShape {
         }
     }
 
+    /// Refuses a call that doesn't fit the shape, or weights of these sizes.
+    pub(super) fn check_forward<T>(
+        &self,
+        kernel: [usize; 3],
+        output_channels: usize,
+        source_channels: impl ExactSizeIterator<Item = usize>,
+        sources: &[Source<'_, T>],
+        bias: Option<usize>,
+        output: usize,
+    ) -> Result<(), Conv3dError> {
+        self.check_sources(sources)?;
+        check_length("the sources", source_channels.len(), sources.len())?;
+        for (source, channels) in sources.iter().zip(source_channels) {
+            check_length("the channels of a source", channels, source.channels)?;
+        }
+        check_length("the output channels", output_channels, self.output_channels)?;
+        for (size, of_shape) in kernel.into_iter().zip(self.kernel) {
+            check_length("the kernel", size, of_shape)?;
+        }
+        check_length("the bias", output_channels, bias.unwrap_or(output_channels))?;
+        check_length("the output", self.output_len(), output)
+    }
+
     pub(super) fn check_sources<T>(&self, sources: &[Source<'_, T>]) -> Result<(), Conv3dError> {
         let channels = sources.iter().map(|source| source.channels).sum();
         check_length("the channels of all sources", self.input_channels, channels)?;
@@ -178,21 +201,14 @@ impl<T: Element> ConvWeights<T> {
         activation: Activation,
         output: &mut [T],
     ) -> Result<(), Conv3dError> {
-        shape.check_sources(sources)?;
-        check_length("the sources", self.packed.len(), sources.len())?;
-        for (source, packed) in sources.iter().zip(&self.packed) {
-            check_length("the channels of a source", packed.channels, source.channels)?;
-        }
-        check_length("the output channels", self.output_channels, shape.output_channels)?;
-        for (size, of_shape) in self.kernel.into_iter().zip(shape.kernel) {
-            check_length("the kernel", size, of_shape)?;
-        }
-        check_length(
-            "the bias",
+        shape.check_forward(
+            self.kernel,
             self.output_channels,
-            bias.map_or(self.output_channels, <[T]>::len),
+            self.packed.iter().map(|packed| packed.channels),
+            sources,
+            bias.map(<[T]>::len),
+            output.len(),
         )?;
-        check_length("the output", shape.output_len(), output.len())?;
         let volumes = sources.iter().zip(&self.packed);
         if let Some(transforms) = self.transforms {
             let sources: Vec<_> = volumes

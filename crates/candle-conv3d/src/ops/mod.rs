@@ -15,8 +15,8 @@ pub use channels::{argmax_channels, softmax_channels};
 pub use conv::{conv3d, conv3d_concat};
 pub use convert::convert;
 pub use planes::copy_planes;
-pub use pool::max_pool2;
-pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros, max_pool2_into};
+pub use pool::{max_pool2, max_pool2_into};
+pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros};
 pub use upsample::upsample2_conv2;
 
 #[cfg(feature = "cuda")]

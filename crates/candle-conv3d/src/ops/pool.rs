@@ -1,19 +1,21 @@
-//! `max_pool2`.
+//! `max_pool2`, also into memory that is there.
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, InplaceOp2, Layout, Result, Shape, Tensor};
 
 use super::{
-    check_types, shape_error,
-    storage::{dispatch, own, read},
+    check_types,
+    prepacked::check_output,
+    shape_error,
+    storage::{dispatch, own, read, write},
     volume_shape,
 };
 #[cfg(feature = "cuda")]
 use crate::cuda;
 use crate::{
     cpu::{self, PoolShape},
-    layout::{from_channels_last, to_channels_last},
+    layout::{as_channels_last, from_channels_last, to_channels_last},
     memory::zeros,
 };
 
@@ -132,6 +134,65 @@ impl CustomOp3 for MaxPoolGradient {
         ];
         cuda::apply(self.name(), &inputs, input_layout.shape().clone(), |element| {
             cuda::max_pool_gradient(element, &self.0)
+        })
+    }
+}
+
+/// Writes [`max_pool2`](crate::max_pool2) of `input` into `output`, as
+/// [`PrepackedConv3d::write`](crate::PrepackedConv3d::write) does.
+///
+/// # Errors
+/// Where shapes or element types don't fit, or `output` has another layout or shares memory with `input`.
+pub fn max_pool2_into(input: &Tensor, output: &Tensor) -> Result<()> {
+    const NAME: &str = "max_pool2_into";
+    check_types(NAME, &[input, output], &[])?;
+    let (batch, channels, size) = volume_shape(NAME, input)?;
+    if size.iter().any(|side| side % 2 == 1) {
+        return Err(shape_error(NAME, "the input", "even sides", input));
+    }
+    let half = size.map(|side| side / 2);
+    check_output(NAME, output, batch, channels, half)?;
+    let shape = PoolShape {
+        batch,
+        output: half,
+        channels,
+    };
+    as_channels_last(NAME, output)?.inplace_op2(&to_channels_last(input)?, &PoolInto(shape))
+}
+
+/// input -> output; everything channels-last.
+struct PoolInto(PoolShape);
+
+impl InplaceOp2 for PoolInto {
+    fn name(&self) -> &'static str {
+        "max_pool2_into"
+    }
+
+    fn cpu_fwd(
+        &self,
+        output: &mut CpuStorage,
+        layout: &Layout,
+        input: &CpuStorage,
+        input_layout: &Layout,
+    ) -> Result<()> {
+        let name = InplaceOp2::name(self);
+        dispatch!(name, input, T => {
+            let (input, output) = (read::<T>(name, input, input_layout)?, write(name, output, layout)?);
+            Ok(cpu::max_pool2_forward(&self.0, input, output)?)
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        output: &mut CudaStorage,
+        layout: &Layout,
+        input: &CudaStorage,
+        input_layout: &Layout,
+    ) -> Result<()> {
+        let name = InplaceOp2::name(self);
+        cuda::apply_into(name, &[(input, input_layout)], (output, layout), |element| {
+            cuda::max_pool(element, &self.0)
         })
     }
 }

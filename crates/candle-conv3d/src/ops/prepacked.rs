@@ -7,8 +7,8 @@ use half::bf16;
 
 use super::{
     arithmetic::Arithmetic,
-    check_types, shape_error,
-    storage::{dispatch, read, write},
+    shape_error,
+    storage::{read, write},
     volume_shape,
 };
 #[cfg(feature = "cuda")]
@@ -214,7 +214,8 @@ fn check_volumes(op: &'static str, dtype: DType, volumes: &[&Tensor]) -> Result<
     }
 }
 
-fn check_output(
+/// Refuses an output of another shape than the result's.
+pub(super) fn check_output(
     op: &'static str,
     output: &Tensor,
     batch: usize,
@@ -540,62 +541,4 @@ pub fn channels_last_zeros(
         }
     };
     crate::layout::from_channels_last(&tensor)
-}
-
-/// Writes [`max_pool2`](crate::max_pool2) of `input` into `output`, as [`PrepackedConv3d::write`] does.
-///
-/// # Errors
-/// Where shapes or element types don't fit, or `output` has another layout or shares memory with `input`.
-pub fn max_pool2_into(input: &Tensor, output: &Tensor) -> Result<()> {
-    const NAME: &str = "max_pool2_into";
-    check_types(NAME, &[input, output], &[])?;
-    let (batch, channels, size) = volume_shape(NAME, input)?;
-    if size.iter().any(|side| side % 2 == 1) {
-        return Err(shape_error(NAME, "the input", "even sides", input));
-    }
-    let half = size.map(|side| side / 2);
-    check_output(NAME, output, batch, channels, half)?;
-    let shape = cpu::PoolShape {
-        batch,
-        output: half,
-        channels,
-    };
-    as_channels_last(NAME, output)?.inplace_op2(&to_channels_last(input)?, &Pool(shape))
-}
-
-/// input -> output; everything channels-last.
-struct Pool(cpu::PoolShape);
-
-impl InplaceOp2 for Pool {
-    fn name(&self) -> &'static str {
-        "max_pool2_into"
-    }
-
-    fn cpu_fwd(
-        &self,
-        output: &mut CpuStorage,
-        layout: &Layout,
-        input: &CpuStorage,
-        input_layout: &Layout,
-    ) -> Result<()> {
-        let name = InplaceOp2::name(self);
-        dispatch!(name, input, T => {
-            let (input, output) = (read::<T>(name, input, input_layout)?, write(name, output, layout)?);
-            Ok(cpu::max_pool2_forward(&self.0, input, output)?)
-        })
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        output: &mut CudaStorage,
-        layout: &Layout,
-        input: &CudaStorage,
-        input_layout: &Layout,
-    ) -> Result<()> {
-        let name = InplaceOp2::name(self);
-        cuda::apply_into(name, &[(input, input_layout)], (output, layout), |element| {
-            cuda::max_pool(element, &self.0)
-        })
-    }
 }

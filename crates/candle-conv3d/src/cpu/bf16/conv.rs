@@ -100,18 +100,15 @@ impl ConvWeights {
         activation: Activation,
         output: &mut [O],
     ) -> Result<(), Conv3dError> {
-        shape.check_sources(sources)?;
-        check_length("the sources", self.source_channels.len(), sources.len())?;
-        for (source, &channels) in sources.iter().zip(&self.source_channels) {
-            check_length("the channels of a source", channels, source.channels)?;
-        }
         let outputs = self.output_channels;
-        check_length("the output channels", outputs, shape.output_channels)?;
-        for (size, of_shape) in self.kernel.into_iter().zip(shape.kernel) {
-            check_length("the kernel", size, of_shape)?;
-        }
-        check_length("the bias", outputs, bias.map_or(outputs, <[f32]>::len))?;
-        check_length("the output", shape.output_len(), output.len())?;
+        shape.check_forward(
+            self.kernel,
+            outputs,
+            self.source_channels.iter().copied(),
+            sources,
+            bias.map(<[f32]>::len),
+            output.len(),
+        )?;
         match &self.kind {
             Kind::Few(weights) => {
                 let values: Vec<Vec<f32>> = sources.iter().map(|source| widened(source.values)).collect();
