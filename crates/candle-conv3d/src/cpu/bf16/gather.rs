@@ -4,7 +4,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    panel::{self, Block, Shape, View},
+    panel::{self, Block, Panel, Shape, View},
     weights::{Packed, groups},
 };
 use crate::{
@@ -61,15 +61,44 @@ struct Plan {
     slack: Vec<usize>,
 }
 
-/// What is computed at once: an output of `ROWS` planes of a block, from `plane` on.
-struct Planes<'a> {
+/// What is computed at once: 16 positions of `ROWS` planes of a block, from `plane` on.
+struct Tile<'a> {
     plan: &'a Plan,
     block: &'a Block,
-    panels: &'a [Vec<bf16>],
-    output: &'a Output<'a>,
-    /// Of each view.
-    steps: &'a [Steps],
+    panels: &'a [Panel],
     plane: usize,
+    position: usize,
+}
+
+impl Tile<'_> {
+    /// The sums of one group of channels of one of the outputs; `steps`: of each view.
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has them all at hand")]
+    fn add_up(
+        &self,
+        multiplier: &Multiplier,
+        output: &Output<'_>,
+        steps: &[Steps],
+        group: usize,
+        bias: &[f32; MAX_TILES * COLUMNS],
+        tiles: usize,
+        sums: &mut Sums,
+    ) {
+        let mut start = Some(bias);
+        let views = self.panels.iter().zip(&self.plan.panels);
+        for (((panel, shape), steps), weights) in views.zip(steps).zip(&output.weights) {
+            let call = Products {
+                input: panel.values(),
+                first: self.plane * shape.plane() + self.position * shape.voxel,
+                position: shape.voxel,
+                row: shape.plane(),
+                steps,
+                weights: weights.group(group),
+                tiles,
+                bias: start.take(),
+            };
+            multiplier.add_up(&call, sums);
+        }
+    }
 }
 
 impl Gather<'_> {
@@ -103,7 +132,7 @@ impl Gather<'_> {
             }
         }
         jobs.into_par_iter().for_each_init(
-            || vec![Vec::new(); self.views.len()],
+            || self.views.iter().map(|_| Panel::default()).collect::<Vec<_>>(),
             |panels, ([n, z, y], mut rows)| {
                 let multiplier = Multiplier::new(isa);
                 let size = [plan.block[0].min(depth - z), plan.block[1].min(height - y)];
@@ -167,11 +196,11 @@ impl Gather<'_> {
         multiplier: &Multiplier,
         plan: &Plan,
         block: &Block,
-        panels: &mut [Vec<bf16>],
+        panels: &mut [Panel],
         out: &mut [&mut [O]],
     ) {
         for ((panel, shape), &slack) in panels.iter_mut().zip(&plan.panels).zip(&plan.slack) {
-            panel::make_room(panel, shape, slack);
+            panel.make_room_for(shape, slack);
         }
         let biases: Vec<_> = groups(self.channels)
             .into_iter()
@@ -183,84 +212,54 @@ impl Gather<'_> {
                 (group, bias)
             })
             .collect();
+        let mut sums = Sums::ZERO;
         let mut filled = 0;
         for plane in (0..block.size[0]).step_by(ROWS) {
             for ((panel, view), shape) in panels.iter_mut().zip(self.views).zip(&plan.panels) {
                 // What these outputs see and those before have not.
                 let seen = |planes: usize| if planes == 0 { 0 } else { planes + view.taps[0] - 1 };
-                panel::fill(panel, view, shape, block, seen(filled)..seen(plane + ROWS));
+                panel::fill(
+                    panel.values_mut(),
+                    view,
+                    shape,
+                    block,
+                    seen(filled)..seen(plane + ROWS),
+                );
             }
             filled = plane + ROWS;
-            for (index, (group, bias)) in biases.iter().enumerate() {
-                let run = Run {
-                    row: 0,
-                    tiles: group.tiles,
-                    position: 0,
-                    count: 0,
-                    columns: group.columns,
-                    relu: self.activation == Activation::Relu,
-                    start: group.first,
-                    step: self.scale * self.channels,
-                };
-                for (output, steps) in self.outputs.iter().zip(&plan.steps) {
-                    let planes = Planes {
-                        plan,
-                        block,
-                        panels: &*panels,
-                        output,
-                        steps,
-                        plane,
+            let [_, rows, columns] = block.size;
+            // Positions run on from row to row of the panels; between two rows lie some that are nobody's.
+            let positions = (rows - 1) * plan.row + columns;
+            let mut tile = Tile {
+                plan,
+                block,
+                panels,
+                plane,
+                position: 0,
+            };
+            // All that is computed of some positions before the next: they are read from L1, and lines of the output
+            // are whole when they leave it.
+            for position in (0..positions).step_by(POSITIONS) {
+                tile.position = position;
+                for (index, (group, bias)) in biases.iter().enumerate() {
+                    let run = Run {
+                        row: 0,
+                        tiles: group.tiles,
+                        position: 0,
+                        count: 0,
+                        columns: group.columns,
+                        relu: self.activation == Activation::Relu,
+                        start: group.first,
+                        step: self.scale * self.channels,
                     };
-                    self.planes(isa, multiplier, &planes, index, bias, run, out);
+                    for (output, steps) in self.outputs.iter().zip(&plan.steps) {
+                        tile.add_up(multiplier, output, steps, index, bias, run.tiles, &mut sums);
+                        for row in 0..ROWS.min(block.size[0] - plane) {
+                            let out = &mut out[(plane + row) * self.scale + output.parity[0]];
+                            self.store(isa, &tile, output, &sums, &Run { row, ..run }, out);
+                        }
+                    }
                 }
-            }
-        }
-    }
-
-    /// Computes one group of channels of one of the outputs of `ROWS` planes.
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has them all at hand")]
-    fn planes<O: Rounded>(
-        &self,
-        isa: Isa,
-        multiplier: &Multiplier,
-        planes: &Planes<'_>,
-        group: usize,
-        bias: &[f32; MAX_TILES * COLUMNS],
-        run: Run,
-        out: &mut [&mut [O]],
-    ) {
-        let &Planes {
-            plan,
-            block,
-            panels,
-            output,
-            steps,
-            plane,
-        } = planes;
-        let [depth, rows, columns] = block.size;
-        // Positions run on from row to row of the panels; between two rows lie some that are nobody's.
-        let positions = (rows - 1) * plan.row + columns;
-        let mut sums = Sums::ZERO;
-        for position in (0..positions).step_by(POSITIONS) {
-            let mut start = Some(bias);
-            let views = panels.iter().zip(&plan.panels).zip(steps).zip(&output.weights);
-            for (((panel, shape), steps), weights) in views {
-                let call = Products {
-                    input: panel,
-                    first: plane * shape.plane() + position * shape.voxel,
-                    position: shape.voxel,
-                    row: shape.plane(),
-                    steps,
-                    weights: weights.group(group),
-                    tiles: run.tiles,
-                    bias: start.take(),
-                };
-                multiplier.add_up(&call, &mut sums);
-            }
-            for row in 0..ROWS.min(depth - plane) {
-                let out = &mut out[(plane + row) * self.scale + output.parity[0]];
-                let run = Run { row, ..run };
-                self.store(isa, planes, &sums, position, &run, out);
             }
         }
     }
@@ -269,15 +268,17 @@ impl Gather<'_> {
     fn store<O: Rounded>(
         &self,
         isa: Isa,
-        planes: &Planes<'_>,
+        &Tile {
+            plan,
+            block,
+            position,
+            ..
+        }: &Tile<'_>,
+        output: &Output<'_>,
         sums: &Sums,
-        position: usize,
         run: &Run,
         out: &mut [O],
     ) {
-        let &Planes {
-            plan, block, output, ..
-        } = planes;
         let [_, rows, columns] = block.size;
         let row_len = self.positions[2] * self.scale * self.channels;
         let mut done = 0;

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use half::bf16;
 
+use crate::kernels::products::{DEPTH, Line};
+
 /// A channels-last volume `[N, D, H, W, C]` of which a lattice of positions sees, at position `a`, the voxels
 /// `(a + first + t)·stride + phase` for each tap `t`, on each axis; voxels outside are zeros.
 #[derive(Debug, Clone, Copy)]
@@ -65,14 +67,40 @@ impl Shape {
     }
 }
 
-/// Makes a panel large enough, with `slack` zeros behind it.
-pub(super) fn make_room(panel: &mut Vec<bf16>, shape: &Shape, slack: usize) {
-    let length = shape.len() + slack;
-    if panel.len() < length {
-        panel.resize(length, bf16::ZERO);
+/// Memory of a panel, which begins where a cache line does: matrix registers take several times as long to load rows
+/// that lie across two lines.
+#[derive(Debug, Default)]
+pub(super) struct Panel {
+    values: Vec<bf16>,
+    first: usize,
+    len: usize,
+}
+
+impl Panel {
+    /// Makes room for that many values; what they are is not said.
+    pub(super) fn make_room(&mut self, len: usize) {
+        if self.values.len() < len + DEPTH {
+            self.values.resize(len + DEPTH, bf16::ZERO);
+        }
+        // Never more than a line: an address that cannot be aligned is as good as any.
+        self.first = self.values.as_ptr().align_offset(align_of::<Line>()).min(DEPTH);
+        self.len = len;
     }
-    // Products with weights of zero look there: a NaN of an earlier block would come back.
-    panel[shape.len()..length].fill(bf16::ZERO);
+
+    /// Room for a shape, with `slack` zeros behind it.
+    pub(super) fn make_room_for(&mut self, shape: &Shape, slack: usize) {
+        self.make_room(shape.len() + slack);
+        // Products with weights of zero look there: a NaN of an earlier block would come back.
+        self.values_mut()[shape.len()..].fill(bf16::ZERO);
+    }
+
+    pub(super) fn values(&self) -> &[bf16] {
+        &self.values[self.first..][..self.len]
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [bf16] {
+        &mut self.values[self.first..][..self.len]
+    }
 }
 
 /// Fills some planes of a panel with what a block sees of a view.

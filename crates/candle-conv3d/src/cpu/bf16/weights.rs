@@ -35,7 +35,7 @@ pub(super) struct Packed {
     /// Taps on each axis, from the view's first on.
     taps: [usize; 3],
     channels: usize,
-    /// Of each group: by step, tile, pair of depth.
+    /// Of each group: by step, pair of depth, tile.
     groups: Vec<Vec<Line>>,
 }
 
@@ -60,10 +60,10 @@ impl Packed {
                     let step = row * row_steps + depth / DEPTH;
                     for column in 0..group.columns {
                         let (line, place) = line_of(depth % DEPTH, column % COLUMNS);
-                        let tile = step * group.tiles + column / COLUMNS;
+                        let line = (step * TILE_LINES + line) * group.tiles + column / COLUMNS;
                         let value =
                             weight([row / taps[1], row % taps[1], tap], channel, group.first + column);
-                        lines[tile * TILE_LINES + line].0[place] = bf16::from_f32(value);
+                        lines[line].0[place] = bf16::from_f32(value);
                     }
                 }
             }

@@ -60,7 +60,7 @@ pub(super) unsafe fn release() {
 }
 
 /// All steps of a call. Sums are registers 0 to 5, by row and tile. A step's input is `{p}`, positions `{position}` bytes
-/// apart; its weights are `{w}`, in rows of 64 bytes.
+/// apart; its weights are `{w}`, in rows of 64 bytes, those of all tiles side by side.
 macro_rules! steps {
     ($call:ident, $sums:ident, start: $stride:expr, $from:expr, [$($load:literal),*], step: [$($step:literal),*], store: [$($store:literal),*]) => {
         asm!(
@@ -81,6 +81,7 @@ macro_rules! steps {
             row = in(reg) 2 * $call.row,
             w = inout(reg) $call.weights.as_ptr() => _,
             line = in(reg) 64usize,
+            wide = in(reg) 64 * $call.tiles,
             from = in(reg) $from,
             stride = in(reg) $stride,
             sums = in(reg) $sums,
@@ -113,7 +114,7 @@ pub(super) unsafe fn add_up(call: &Products<'_>, sums: &mut Sums) {
                 bias: ["tileloadd tmm0, [{from} + {stride}]", "tileloadd tmm1, [{from} + {stride}]"],
                 sums: ["tileloadd tmm0, [{from} + {stride}]", "tileloadd tmm1, [{from} + {stride} + 1024]"],
                 step: [
-                    "tileloadd tmm6, [{w} + {line}]",
+                    "tileloadd tmm6, [{w} + {wide}]",
                     "tileloadd tmm4, [{p} + {position}]",
                     "add {p}, {row}",
                     "tileloadd tmm5, [{p} + {position}]",
@@ -134,10 +135,10 @@ pub(super) unsafe fn add_up(call: &Products<'_>, sums: &mut Sums) {
                     "tileloadd tmm2, [{from} + {stride} + 2048]", "tileloadd tmm3, [{from} + {stride} + 3072]"
                 ],
                 step: [
-                    "tileloadd tmm6, [{w} + {line}]",
+                    "tileloadd tmm6, [{w} + {wide}]",
                     "tileloadd tmm4, [{p} + {position}]",
                     "add {p}, {row}",
-                    "tileloadd tmm7, [{w} + {line} + 1024]",
+                    "tileloadd tmm7, [{w} + {wide} + 64]",
                     "tileloadd tmm5, [{p} + {position}]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tdpbf16ps tmm1, tmm4, tmm7",
@@ -165,18 +166,18 @@ pub(super) unsafe fn add_up(call: &Products<'_>, sums: &mut Sums) {
                 ],
                 step: [
                     "tileloadd tmm6, [{p} + {position}]",
-                    "tileloadd tmm7, [{w} + {line}]",
+                    "tileloadd tmm7, [{w} + {wide}]",
                     "tdpbf16ps tmm0, tmm6, tmm7",
-                    "tileloadd tmm7, [{w} + {line} + 1024]",
+                    "tileloadd tmm7, [{w} + {wide} + 64]",
                     "tdpbf16ps tmm1, tmm6, tmm7",
-                    "tileloadd tmm7, [{w} + {line} + 2048]",
+                    "tileloadd tmm7, [{w} + {wide} + 128]",
                     "tdpbf16ps tmm2, tmm6, tmm7",
                     "add {p}, {row}",
                     "tileloadd tmm6, [{p} + {position}]",
                     "tdpbf16ps tmm5, tmm6, tmm7",
-                    "tileloadd tmm7, [{w} + {line} + 1024]",
+                    "tileloadd tmm7, [{w} + {wide} + 64]",
                     "tdpbf16ps tmm4, tmm6, tmm7",
-                    "tileloadd tmm7, [{w} + {line}]",
+                    "tileloadd tmm7, [{w} + {wide}]",
                     "tdpbf16ps tmm3, tmm6, tmm7",
                     "add {w}, 3072"
                 ],

@@ -117,7 +117,7 @@ unsafe fn add_up<D: Dot, const TILES: usize>(call: &Products<'_>, sums: &mut Sum
                     let input = input.add(offset);
                     for pair in 0..TILE_LINES {
                         let prepared: [D::Weights; TILES] = std::array::from_fn(|tile| {
-                            D::prepare(_mm512_loadu_si512(weights.add(tile * TILE_LINES + pair).cast()))
+                            D::prepare(_mm512_loadu_si512(weights.add(pair * TILES + tile).cast()))
                         });
                         for (position, values) in values.iter_mut().enumerate() {
                             let pair = input.add(position * call.position + 2 * pair);
@@ -272,16 +272,19 @@ unsafe fn pairs(even: *const bf16, odd: *const bf16) -> __m512i {
     }
 }
 
-/// The pairs of two voxels as a line.
+/// The pairs of 16 values of each two voxels into every `step`th of so many lines.
 ///
 /// # Safety
-/// The machine has AVX-512F.
+/// The voxels, `voxel` values apart, and the lines are there, and the machine has AVX-512F.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn line(even: &[bf16; COLUMNS], odd: &[bf16; COLUMNS]) -> Line {
-    let mut line = Line::ZERO;
-    // SAFETY: the arrays have 16 values, the line is 512 bits.
-    unsafe { _mm512_store_si512((&raw mut line).cast(), pairs(even.as_ptr(), odd.as_ptr())) };
-    line
+pub(super) unsafe fn pair_lines(from: *const bf16, voxel: usize, lines: usize, to: *mut Line, step: usize) {
+    for line in 0..lines {
+        // SAFETY: the caller's; a line is 512 bits, aligned.
+        unsafe {
+            let even = from.add(2 * line * voxel);
+            _mm512_store_si512(to.add(line * step).cast(), pairs(even, even.add(voxel)));
+        }
+    }
 }
 
 /// `to[c·channel + v] = from[v·voxel + c]` for 32 voxels and 16 channels: pairs of voxels are 32 bits, which four rounds

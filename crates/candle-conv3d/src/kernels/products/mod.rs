@@ -37,7 +37,7 @@ impl Line {
     pub(crate) const ZERO: Self = Self([bf16::ZERO; DEPTH]);
 }
 
-/// In which line of a tile the weight of this depth and column is, and where in it.
+/// In which line of a step's, in each tile, the weight of this depth and column is, and where in it.
 pub(crate) fn line_of(depth: usize, column: usize) -> (usize, usize) {
     (depth / 2, 2 * column + depth % 2)
 }
@@ -78,11 +78,6 @@ impl Steps {
         self.offsets.len()
     }
 
-    /// Values from a position's first to the end of the furthest step.
-    pub(crate) fn reach(&self) -> usize {
-        self.reach
-    }
-
     fn values(&self) -> impl Iterator<Item = usize> + Clone {
         self.offsets.iter().map(|offset| offset / size_of::<bf16>())
     }
@@ -90,7 +85,7 @@ impl Steps {
 
 /// A call: for each row `r`, tile `t`, position `i` and column `o`
 /// `sums[((r·tiles + t)·16 + i)·16 + o] = start + Σ_s Σ_k input[first + r·row + i·position + steps[s] + k] · w`
-/// with `w` the weight of depth `k` in column `o` of `weights[s][t]`, and `start` the sum before, or `bias[16·t + o]`.
+/// with `w` the weight of depth `k` in column `o` of tile `t` of step `s`, and `start` the sum before, or `bias[16·t + o]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Products<'a> {
     pub input: &'a [bf16],
@@ -98,6 +93,7 @@ pub(crate) struct Products<'a> {
     pub position: usize,
     pub row: usize,
     pub steps: &'a Steps,
+    /// By step, pair of depth, tile.
     pub weights: &'a [Line],
     pub tiles: usize,
     /// Where the sums begin; `None`: at what they are.
@@ -272,29 +268,40 @@ impl Rounded for f32 {
     }
 }
 
-/// Appends the lines of a step in which the depth are neighbouring voxels, `voxel` values apart, and the columns these
-/// channels, 16 at most; voxels that are not there, and channels, are zeros.
-pub(crate) fn lines(isa: Isa, voxels: &[bf16], voxel: usize, channels: Range<usize>, out: &mut Vec<Line>) {
+/// Writes lines of weights of which the depth are neighbouring voxels, `voxel` values apart, and the columns these
+/// channels, 16 at most: that of voxels `2p` and `2p + 1` to `out[p·tiles]`, for as many as there is room for. Voxels that
+/// are not there, and channels, are zeros.
+pub(crate) fn pair_lines(
+    isa: Isa,
+    voxels: &[bf16],
+    voxel: usize,
+    channels: Range<usize>,
+    tiles: usize,
+    out: &mut [Line],
+) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if isa.products() != ProductSet::Scalar && channels.len() == COLUMNS && voxel > 0 {
+        // The second voxel of a pair is its last value.
+        let whole = (voxels.len() + voxel).saturating_sub(channels.end) / voxel / 2;
+        done = whole.min(out.len().div_ceil(tiles));
+        #[expect(
+            unsafe_code,
+            reason = "a function for an instruction set that the `Isa` stands for"
+        )]
+        // SAFETY: an `Isa` is only made where the machine has it; voxels 2p and 2p + 1 have these channels, and line
+        // p·tiles is there, for all pairs p below `done`.
+        unsafe {
+            let from = voxels.as_ptr().add(channels.start);
+            avx512::pair_lines(from, voxel, done, out.as_mut_ptr(), tiles);
+        }
+    }
     let values = |index: usize| {
         let values = voxels.get(index * voxel..).unwrap_or_default();
         values.get(channels.clone()).unwrap_or_default()
     };
-    for pair in 0..TILE_LINES {
-        let (even, odd) = (values(2 * pair), values(2 * pair + 1));
-        out.push(match (even.as_array(), odd.as_array()) {
-            #[cfg(target_arch = "x86_64")]
-            (Some(even), Some(odd)) if isa.products() != ProductSet::Scalar => {
-                #[expect(
-                    unsafe_code,
-                    reason = "a function for an instruction set that the `Isa` stands for"
-                )]
-                // SAFETY: an `Isa` is only made where the machine has it.
-                unsafe {
-                    avx512::line(even, odd)
-                }
-            }
-            _ => scalar::line(even, odd),
-        });
+    for (pair, line) in out.iter_mut().step_by(tiles).enumerate().skip(done) {
+        *line = scalar::line(values(2 * pair), values(2 * pair + 1));
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) fn add_up(call: &Products<'_>, sums: &mut Sums) {
                 for (step, offset) in call.steps.values().enumerate() {
                     let place = call.first + row * call.row + position * call.position + offset;
                     let pairs = call.input[place..place + DEPTH].as_chunks::<2>().0;
-                    let lines = &call.weights[(step * call.tiles + tile) * TILE_LINES..];
-                    for (pair, line) in pairs.iter().zip(lines) {
+                    let lines = call.weights[step * TILE_LINES * call.tiles + tile..].iter();
+                    for (pair, line) in pairs.iter().zip(lines.step_by(call.tiles)) {
                         let [even, odd] = pair.map(f32::from);
                         for (sum, weights) in sums.iter_mut().zip(line.0.as_chunks::<2>().0) {
                             *sum += even * f32::from(weights[0]) + odd * f32::from(weights[1]);
