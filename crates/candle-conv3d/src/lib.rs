@@ -9,7 +9,8 @@
 //! Where the machine has vectors, 3³ convolutions of many channels take a third of the products (Winograd's minimal
 //! filtering, forward and backward); portable code and `f64` take them all and say what is right.
 //!
-//! For inference there are [`PrepackedConv3d`], [`PrepackedUpsample`] and [`max_pool2_into`]: weights prepared once, and
+//! For training without candle's own walk back, which adds each gradient to zeros of its own, there are the layers'
+//! gradients one by one: [`conv3d_gradients`] and its neighbours. For inference there are [`PrepackedConv3d`], [`PrepackedUpsample`] and [`max_pool2_into`]: weights prepared once, and
 //! results written into memory that is there already.
 //!
 //! Volumes may be bf16, with parameters in f32: products are then of bf16 and sums of f32, on AMX where the machine has it.
@@ -59,6 +60,7 @@ pub use cuda::{class_gradient, class_sums};
 pub use error::Conv3dError;
 pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
 pub use ops::{
-    PrepackedConv3d, PrepackedUpsample, argmax_channels, channels_last_zeros, conv3d, conv3d_concat, convert,
-    copy_planes, max_pool2, max_pool2_into, softmax_channels, upsample2_conv2,
+    LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, argmax_channels,
+    channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, max_pool2,
+    max_pool2_into, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
 };

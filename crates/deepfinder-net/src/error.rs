@@ -41,6 +41,9 @@ pub enum NetError {
         /// Name of the tensor.
         name: String,
     },
+    /// A loss that does not depend on the network's logits.
+    #[error("the loss does not depend on the network: compute it from the logits of the trace")]
+    NoGradient,
     /// A tensor that the network does not know.
     #[error(
         "the weights hold a tensor `{name}` that this network does not have: they belong to another network"

@@ -28,6 +28,7 @@ mod planes;
 mod precision;
 mod stored;
 mod sweep;
+mod trace;
 mod unet;
 mod weights;
 
@@ -39,5 +40,6 @@ pub use error::{BoxError, NetError, Result};
 pub use metadata::{ClassName, Metadata, SHREC19_CLASSES, ZERO_MEAN_UNIT_DEVIATION};
 pub use precision::Precision;
 pub use sweep::{Skip, Sweep};
+pub use trace::Trace;
 pub use unet::UNet;
 pub use weights::Weights;

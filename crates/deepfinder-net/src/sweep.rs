@@ -1,11 +1,10 @@
 use std::sync::Arc;
 
-use candle_conv3d::{
-    Activation, GRID, Padding, PrepackedConv3d, PrepackedUpsample, channels_last_zeros, convert,
-};
+use candle_conv3d::{Activation, GRID, Padding, PrepackedConv3d, PrepackedUpsample, convert};
 use candle_core::{DType, Tensor};
 
 use crate::planes::{Planes, Ring, Room};
+use crate::trace::write_logits;
 use crate::unet::{Convolution, UNet};
 use crate::{NetError, Result, SIDE_MULTIPLE};
 
@@ -265,17 +264,7 @@ impl Sweep {
             return Ok(None);
         }
         let features = self.scratch.first(self.scratch.length)?;
-        let (_, _, depth, height, width) = features.dims5()?;
-        let shape = [1, self.head.output_channels(), depth, height, width];
-        // On a GPU results have the type of what they come from.
-        let dtype = if features.device().is_cpu() {
-            DType::F32
-        } else {
-            self.dtype
-        };
-        let logits = channels_last_zeros(shape, dtype, features.device())?;
-        self.head.write(&[&features], &Padding::Same, &logits)?;
-        let logits = convert(&logits, DType::F32)?;
+        let logits = write_logits(&self.head, &features)?;
         self.scratch.discard(self.scratch.length);
         Ok(Some(logits))
     }

@@ -69,15 +69,7 @@ impl UNet {
     /// # Errors
     /// [`NetError::Input`] unless there is one channel and the sides are multiples of [`SIDE_MULTIPLE`].
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let sides_fit = |sides: &[usize]| sides.iter().all(|side| *side > 0 && side % SIDE_MULTIPLE == 0);
-        match input.dims() {
-            [_, 1, sides @ ..] if sides.len() == 3 && sides_fit(sides) => {}
-            _ => {
-                return Err(NetError::Input {
-                    found: input.dims().to_vec(),
-                });
-            }
-        }
+        check_input(input)?;
         let input = &convert(input, self.precision.dtype())?;
         // Each level's skip is dropped as soon as its decoder has read it: the peak of memory is there.
         let high = chain(&self.full_encode, input)?;
@@ -93,6 +85,22 @@ impl UNet {
         drop((high, up));
         let x = self.full_decode[1].forward(&x)?;
         self.classify(&x)
+    }
+
+    /// The same network in which nothing is tracked for gradients.
+    pub(crate) fn detached(&self) -> Self {
+        Self {
+            scores: self.scores,
+            precision: self.precision,
+            full_encode: self.full_encode.each_ref().map(Convolution::detached),
+            half_encode: self.half_encode.each_ref().map(Convolution::detached),
+            quarter: self.quarter.each_ref().map(Convolution::detached),
+            half_upsample: self.half_upsample.detached(),
+            half_decode: self.half_decode.each_ref().map(Convolution::detached),
+            full_upsample: self.full_upsample.detached(),
+            full_decode: self.full_decode.each_ref().map(Convolution::detached),
+            head: self.head.detached(),
+        }
     }
 
     /// Scores per voxel: the classes and background.
@@ -158,6 +166,17 @@ impl UNet {
     }
 }
 
+/// Refuses what the network cannot take.
+pub(crate) fn check_input(input: &Tensor) -> Result<()> {
+    let sides_fit = |sides: &[usize]| sides.iter().all(|side| *side > 0 && side % SIDE_MULTIPLE == 0);
+    match input.dims() {
+        [_, 1, sides @ ..] if sides.len() == 3 && sides_fit(sides) => Ok(()),
+        found => Err(NetError::Input {
+            found: found.to_vec(),
+        }),
+    }
+}
+
 /// A layer's tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct Convolution {
@@ -166,15 +185,22 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn detached(&self) -> Self {
+        Self {
+            weight: self.weight.detach(),
+            bias: self.bias.detach(),
+        }
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(conv3d(x, &self.weight, Some(&self.bias), &RELU)?)
     }
 
-    fn forward_concat(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_concat(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         Ok(conv3d_concat(a, b, &self.weight, Some(&self.bias), &RELU)?)
     }
 
-    fn upsample(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn upsample(&self, x: &Tensor) -> Result<Tensor> {
         Ok(upsample2_conv2(
             x,
             &self.weight,

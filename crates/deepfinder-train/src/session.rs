@@ -182,10 +182,11 @@ impl<'a> Session<'a> {
         let batch = PhaseTimes::measured(&mut times.waiting, || patches.next())?;
         let (input, target) = batch.into_tensors(&self.device)?;
         times.voxels += target.elem_count() as u64;
-        let logits = PhaseTimes::measured(&mut times.forward, || self.net.forward(&input))?;
-        let loss = PhaseTimes::measured(&mut times.loss, || loss(&logits, &target, &self.params.loss))?;
-        drop(logits);
-        let gradients = PhaseTimes::measured(&mut times.backward, || loss.tensor.backward())?;
+        let trace = PhaseTimes::measured(&mut times.forward, || self.net.trace(&input))?;
+        let loss = PhaseTimes::measured(&mut times.loss, || {
+            loss(&trace.logits()?, &target, &self.params.loss)
+        })?;
+        let gradients = PhaseTimes::measured(&mut times.backward, || trace.backward(&loss.tensor))?;
 
         let learning_rate = self.params.learning_rate_at(self.state.step);
         let clip = self.params.clip.unwrap_or(f64::INFINITY);

@@ -52,22 +52,27 @@ pub fn max_pool2_forward<T: Value>(
         .enumerate()
         .for_each(|(row, out)| {
             let first = (row / height * 4 * height + row % height * 2) * row_len;
-            for (corner, start) in corners(first, row_len, height).into_iter().enumerate() {
-                let pairs = input[start..start + row_len].chunks_exact(2 * channels);
-                for (out, pair) in out.chunks_exact_mut(channels).zip(pairs) {
-                    let (even, odd) = pair.split_at(channels);
-                    for ((out, &even), &odd) in out.iter_mut().zip(even).zip(odd) {
-                        let greatest = even.greater(odd);
-                        *out = if corner == 0 {
-                            greatest
-                        } else {
-                            out.greater(greatest)
-                        };
-                    }
-                }
-            }
+            let rows = corners(first, row_len, height).map(|start| &input[start..start + row_len]);
+            greatest_of(rows, channels, out);
         });
     Ok(())
+}
+
+/// The greatest values of four rows of input, for a row of the result.
+fn greatest_of<T: Value>(rows: [&[T]; 4], channels: usize, out: &mut [T]) {
+    for (corner, row) in rows.into_iter().enumerate() {
+        for (out, pair) in out.chunks_exact_mut(channels).zip(row.chunks_exact(2 * channels)) {
+            let (even, odd) = pair.split_at(channels);
+            for ((out, &even), &odd) in out.iter_mut().zip(even).zip(odd) {
+                let greatest = even.greater(odd);
+                *out = if corner == 0 {
+                    greatest
+                } else {
+                    out.greater(greatest)
+                };
+            }
+        }
+    }
 }
 
 /// Where the four input rows of an output row begin, in the order (z, y).
@@ -76,52 +81,52 @@ fn corners(first: usize, row_len: usize, height: usize) -> [usize; 4] {
     [first, first + row_len, first + plane, first + plane + row_len]
 }
 
-/// Gradient of the input: each result's goes to the first of its greatest voxels (in the order z, y, x).
+/// Adds the gradient of the input to `sum`: each result's goes to the first of its greatest voxels (in the order z, y, x).
 ///
 /// # Errors
 /// [`Conv3dError::Length`] where a slice doesn't fit the shape.
-pub fn max_pool2_gradient<T: Value>(
+pub fn add_max_pool2_gradient<T: Value>(
     shape: &PoolShape,
     input: &[T],
-    result: &[T],
     gradient: &[T],
-    input_gradient: &mut [T],
+    sum: &mut [T],
 ) -> Result<(), Conv3dError> {
     check_length("the input", shape.input_len(), input.len())?;
-    check_length("the result", shape.output_len(), result.len())?;
     check_length("the gradient", shape.output_len(), gradient.len())?;
-    check_length("the input gradient", shape.input_len(), input_gradient.len())?;
+    check_length("the input gradient", shape.input_len(), sum.len())?;
     let [_, height, _] = shape.output;
     let (channels, row_len) = (shape.channels, 2 * shape.output_row());
     // Two planes of the input belong to one of the result.
     let slab = 4 * height * row_len;
-    input_gradient
-        .par_chunks_mut(slab.max(1))
-        .enumerate()
-        .for_each_init(Vec::new, |open, (plane, slab_out)| {
+    sum.par_chunks_mut(slab.max(1)).enumerate().for_each_init(
+        || [vec![], vec![]],
+        |[open, greatest], (plane, slab_sum)| {
             let slab_in = &input[plane * slab..][..slab];
             for y in 0..height {
                 let row = (plane * height + y) * shape.output_row();
-                let (result, gradient) = (&result[row..][..row_len / 2], &gradient[row..][..row_len / 2]);
                 // What hasn't found its voxel yet.
                 open.clear();
-                open.extend_from_slice(gradient);
-                for start in corners(2 * y * row_len, row_len, height) {
-                    let inputs = slab_in[start..start + row_len].chunks_exact(channels);
-                    let outputs = slab_out[start..start + row_len].chunks_exact_mut(channels);
-                    for (x, (inputs, outputs)) in inputs.zip(outputs).enumerate() {
+                open.extend_from_slice(&gradient[row..][..row_len / 2]);
+                greatest.resize(row_len / 2, T::ZERO);
+                let corners = corners(2 * y * row_len, row_len, height);
+                let rows = corners.map(|start| &slab_in[start..start + row_len]);
+                greatest_of(rows, channels, greatest);
+                for (start, inputs) in corners.into_iter().zip(rows) {
+                    let sums = slab_sum[start..start + row_len].chunks_exact_mut(channels);
+                    for (x, (inputs, sums)) in inputs.chunks_exact(channels).zip(sums).enumerate() {
                         let at = x / 2 * channels;
                         let open = &mut open[at..at + channels];
-                        for (((out, &value), &greatest), open) in
-                            outputs.iter_mut().zip(inputs).zip(&result[at..]).zip(open)
+                        for (((sum, &value), &greatest), open) in
+                            sums.iter_mut().zip(inputs).zip(&greatest[at..]).zip(open)
                         {
                             let hit = value == greatest;
-                            *out = if hit { *open } else { T::ZERO };
+                            *sum = sum.plus(if hit { *open } else { T::ZERO });
                             *open = if hit { T::ZERO } else { *open };
                         }
                     }
                 }
             }
-        });
+        },
+    );
     Ok(())
 }

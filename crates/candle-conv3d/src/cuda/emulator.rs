@@ -457,9 +457,9 @@ fn pooling_and_activation_are_those_of_the_cpu() {
     let mut result = vec![0.0; shape.output_len()];
     cpu::max_pool2_forward(&shape, &input, &mut result).unwrap();
     let mut of_input = vec![0.0; shape.input_len()];
-    cpu::max_pool2_gradient(&shape, &input, &result, &gradient, &mut of_input).unwrap();
-    let mut before_relu = vec![0.0; gradient.len()];
-    cpu::relu_gradient(&result, &gradient, &mut before_relu).unwrap();
+    cpu::add_max_pool2_gradient(&shape, &input, &gradient, &mut of_input).unwrap();
+    let mut before_relu = gradient.clone();
+    cpu::relu_gradient(&result, &mut before_relu).unwrap();
     for element in ELEMENTS {
         let found = run(&super::max_pool(element, &shape).unwrap(), &[&input]);
         assert_equal("pooling", found, &result);

@@ -16,6 +16,10 @@ pub trait Value: Copy + PartialEq + Send + Sync + 'static {
 
     /// Whether it is greater than zero.
     fn is_positive(self) -> bool;
+
+    /// The sum of two.
+    #[must_use]
+    fn plus(self, other: Self) -> Self;
 }
 
 macro_rules! float {
@@ -36,6 +40,11 @@ macro_rules! float {
             fn is_positive(self) -> bool {
                 self > 0.0
             }
+
+            #[inline]
+            fn plus(self, other: Self) -> Self {
+                self + other
+            }
         }
     };
 }
@@ -43,7 +52,7 @@ macro_rules! float {
 float!(f32);
 float!(f64);
 
-/// Compared by their bits, which the compiler turns into vector instructions.
+/// Computed by their bits, which the compiler turns into vector instructions.
 impl Value for bf16 {
     const ZERO: Self = Self::ZERO;
 
@@ -64,5 +73,16 @@ impl Value for bf16 {
     #[inline]
     fn is_positive(self) -> bool {
         self.to_bits().cast_signed() > 0
+    }
+
+    #[inline]
+    fn plus(self, other: Self) -> Self {
+        let widened = |value: Self| f32::from_bits(u32::from(value.to_bits()) << 16);
+        let sum = widened(self) + widened(other);
+        // To the nearest, to even where there are two; a NaN stays one.
+        let bits = sum.to_bits();
+        let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1));
+        let bits = if sum.is_nan() { bits | 0x40_0000 } else { rounded };
+        Self::from_bits((bits >> 16) as u16)
     }
 }

@@ -56,7 +56,7 @@ pub fn conv3d_concat(
 
 /// (sources, parameters) -> result; everything channels-last.
 #[derive(Debug, Clone)]
-struct Convolution {
+pub(super) struct Convolution {
     name: &'static str,
     shape: ConvShape,
     /// Channels of each source.
@@ -66,7 +66,7 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn new(
+    pub(super) fn new(
         name: &'static str,
         sources: &[&Tensor],
         weight: &Tensor,
@@ -165,26 +165,64 @@ impl Convolution {
             .collect()
     }
 
-    /// The gradient of one source, where it is asked for.
-    fn source_gradient(
+    /// Images and size of the result.
+    pub(super) fn result_size(&self) -> (usize, [usize; 3]) {
+        (self.shape.batch, self.shape.output)
+    }
+
+    /// The same with a bias.
+    pub(super) fn with_bias(self) -> Self {
+        Self {
+            has_bias: true,
+            ..self
+        }
+    }
+
+    /// The gradient of one source, from that before the activation; everything channels-last.
+    pub(super) fn source_gradient(
         &self,
         index: usize,
-        source: &Tensor,
         parameters: &Tensor,
         gradient: &Tensor,
-    ) -> Result<Option<Tensor>> {
-        if !source.track_op() {
-            return Ok(None);
-        }
-        let first_channel = self.channels[..index].iter().sum();
+    ) -> Result<Tensor> {
         let op = InputGradient {
             shape: self.shape,
-            first_channel,
+            first_channel: self.channels[..index].iter().sum(),
             channels: self.channels[index],
         };
-        gradient
-            .apply_op2_no_bwd(&parameters.contiguous()?, &op)
-            .map(Some)
+        gradient.apply_op2_no_bwd(parameters, &op)
+    }
+
+    /// The gradient of the parameters, from that before the activation; everything channels-last.
+    pub(super) fn weight_gradient(&self, sources: &[Tensor], gradient: &Tensor) -> Result<Tensor> {
+        let op = WeightGradient(self.clone());
+        match sources {
+            [a, b] => a.apply_op3_no_bwd(b, gradient, &op),
+            _ => sources[0].apply_op2_no_bwd(gradient, &op),
+        }
+    }
+
+    /// The gradients that candle tracks: of the sources and of the parameters.
+    fn tracked_gradients(
+        &self,
+        sources: &[&Tensor],
+        parameters: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Vec<Option<Tensor>>, Option<Tensor>)> {
+        let gradient = before_activation(self.activation, result, gradient)?;
+        let of_parameters = parameters.track_op().then(|| {
+            let sources: Vec<Tensor> = sources.iter().map(|&source| source.clone()).collect();
+            self.weight_gradient(&sources, &gradient)
+        });
+        let parameters = parameters.contiguous()?;
+        let of_sources = sources.iter().enumerate().map(|(index, source)| {
+            source
+                .track_op()
+                .then(|| self.source_gradient(index, &parameters, &gradient))
+                .transpose()
+        });
+        Ok((of_sources.collect::<Result<_>>()?, of_parameters.transpose()?))
     }
 }
 
@@ -221,15 +259,9 @@ impl CustomOp2 for Convolution {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient = before_activation(self.activation, result, gradient)?;
-        let weight_gradient = parameters
-            .track_op()
-            .then(|| source.apply_op2_no_bwd(&gradient, &WeightGradient(self.clone())))
-            .transpose()?;
-        Ok((
-            self.source_gradient(0, source, parameters, &gradient)?,
-            weight_gradient,
-        ))
+        let (mut of_sources, of_parameters) =
+            self.tracked_gradients(&[source], parameters, result, gradient)?;
+        Ok((of_sources.pop().flatten(), of_parameters))
     }
 }
 
@@ -271,17 +303,10 @@ impl CustomOp3 for Convolution {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = before_activation(self.activation, result, gradient)?;
-        let weight_gradient = parameters
-            .track_op()
-            .then(|| a.apply_op3_no_bwd(b, &gradient, &WeightGradient(self.clone())))
-            .transpose()?;
-        let a_gradient = self.source_gradient(0, a, parameters, &gradient)?;
-        Ok((
-            a_gradient,
-            self.source_gradient(1, b, parameters, &gradient)?,
-            weight_gradient,
-        ))
+        let (mut of_sources, of_parameters) =
+            self.tracked_gradients(&[a, b], parameters, result, gradient)?;
+        let of_b = of_sources.pop().flatten();
+        Ok((of_sources.pop().flatten(), of_b, of_parameters))
     }
 }
 

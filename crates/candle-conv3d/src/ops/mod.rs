@@ -5,6 +5,7 @@ mod arithmetic;
 mod channels;
 mod conv;
 mod convert;
+mod gradients;
 mod planes;
 mod pool;
 mod prepacked;
@@ -14,6 +15,9 @@ mod upsample;
 pub use channels::{argmax_channels, softmax_channels};
 pub use conv::{conv3d, conv3d_concat};
 pub use convert::convert;
+pub use gradients::{
+    LayerGradients, add_max_pool2_gradient, conv3d_gradients, relu_gradient, upsample2_conv2_gradients,
+};
 pub use planes::copy_planes;
 pub use pool::{max_pool2, max_pool2_into};
 pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros};
@@ -25,7 +29,7 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::{config::Activation, cpu, error::Conv3dError, memory::zeros};
+use crate::{config::Activation, cpu, error::Conv3dError};
 use storage::{dispatch, own, read};
 
 /// Refuses volumes of other types than f32, f64 and bf16, or of several, and parameters of another type than these
@@ -132,10 +136,9 @@ impl CustomOp2 for ReluGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let storage = dispatch!(self.name(), result, T => {
             let result = read::<T>(self.name(), result, result_layout)?;
-            let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
-            let mut output = zeros::<T>(result.len());
-            cpu::relu_gradient(result, gradient, &mut output)?;
-            own(output)
+            let mut gradient = read::<T>(self.name(), gradient, gradient_layout)?.to_vec();
+            cpu::relu_gradient(result, &mut gradient)?;
+            own(gradient)
         });
         Ok((storage, result_layout.shape().clone()))
     }

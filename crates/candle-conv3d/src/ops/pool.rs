@@ -82,11 +82,18 @@ impl CustomOp1 for MaxPool {
     }
 
     fn bwd(&self, input: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let op = MaxPoolGradient(self.0);
-        input
-            .apply_op3_no_bwd(&result.contiguous()?, &gradient.contiguous()?, &op)
-            .map(Some)
+        self::gradient(self.0, input, &result.contiguous()?, &gradient.contiguous()?).map(Some)
     }
+}
+
+/// The gradient of the input; everything channels-last.
+pub(super) fn gradient(
+    shape: PoolShape,
+    input: &Tensor,
+    result: &Tensor,
+    gradient: &Tensor,
+) -> Result<Tensor> {
+    input.apply_op3_no_bwd(result, gradient, &MaxPoolGradient(shape))
 }
 
 /// (input, result, gradient) -> gradient of the input.
@@ -101,17 +108,16 @@ impl CustomOp3 for MaxPoolGradient {
         &self,
         input: &CpuStorage,
         input_layout: &Layout,
-        result: &CpuStorage,
-        result_layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
         gradient: &CpuStorage,
         gradient_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let storage = dispatch!(self.name(), input, T => {
             let input = read::<T>(self.name(), input, input_layout)?;
-            let result = read::<T>(self.name(), result, result_layout)?;
             let gradient = read::<T>(self.name(), gradient, gradient_layout)?;
             let mut output = zeros::<T>(input.len());
-            cpu::max_pool2_gradient(&self.0, input, result, gradient, &mut output)?;
+            cpu::add_max_pool2_gradient(&self.0, input, gradient, &mut output)?;
             own(output)
         });
         Ok((storage, input_layout.shape().clone()))

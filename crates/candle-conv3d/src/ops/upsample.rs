@@ -34,42 +34,66 @@ pub fn upsample2_conv2(
     bias: Option<&Tensor>,
     activation: Activation,
 ) -> Result<Tensor> {
-    const NAME: &str = "upsample2_conv2";
-    let parameters_given: Vec<&Tensor> = [weight].into_iter().chain(bias).collect();
-    check_types(NAME, &[input], &parameters_given)?;
-    let (batch, input_channels, size) = volume_shape(NAME, input)?;
-    let output_channels = match *weight.dims() {
-        [outputs, inputs, 2, 2, 2] if inputs == input_channels => outputs,
-        _ => {
-            return Err(shape_error(
-                NAME,
-                "the weight",
-                format!("[O, {input_channels}, 2, 2, 2]"),
-                weight,
-            ));
-        }
-    };
-    let shape = UpsampleShape {
-        batch,
-        input: size,
-        input_channels,
-        output_channels,
-    };
-    let op = UpConvolution {
-        shape,
-        has_bias: bias.is_some(),
-        activation,
-    };
-    let parameters = parameters(NAME, weight, bias, input)?;
+    let (op, parameters) = UpConvolution::new("upsample2_conv2", input, weight, bias, activation)?;
     from_channels_last(&to_channels_last(input)?.apply_op2(&parameters, op)?)
 }
 
 /// (input, parameters) -> result; everything channels-last.
 #[derive(Debug, Clone)]
-struct UpConvolution {
+pub(super) struct UpConvolution {
     shape: UpsampleShape,
     has_bias: bool,
     activation: Activation,
+}
+
+impl UpConvolution {
+    pub(super) fn new(
+        name: &'static str,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<(Self, Tensor)> {
+        let parameters_given: Vec<&Tensor> = [weight].into_iter().chain(bias).collect();
+        check_types(name, &[input], &parameters_given)?;
+        let (batch, input_channels, size) = volume_shape(name, input)?;
+        let output_channels = match *weight.dims() {
+            [outputs, inputs, 2, 2, 2] if inputs == input_channels => outputs,
+            _ => {
+                let expected = format!("[O, {input_channels}, 2, 2, 2]");
+                return Err(shape_error(name, "the weight", expected, weight));
+            }
+        };
+        let op = Self {
+            shape: UpsampleShape {
+                batch,
+                input: size,
+                input_channels,
+                output_channels,
+            },
+            has_bias: bias.is_some(),
+            activation,
+        };
+        Ok((op, parameters(name, weight, bias, input)?))
+    }
+
+    /// The same with a bias.
+    pub(super) fn with_bias(self) -> Self {
+        Self {
+            has_bias: true,
+            ..self
+        }
+    }
+
+    /// The gradient of the input, from that before the activation; everything channels-last.
+    pub(super) fn input_gradient(&self, parameters: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        gradient.apply_op2_no_bwd(parameters, &InputGradient(self.shape))
+    }
+
+    /// The gradient of the parameters, from that before the activation; everything channels-last.
+    pub(super) fn weight_gradient(&self, input: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        input.apply_op2_no_bwd(gradient, &WeightGradient(self.clone()))
+    }
 }
 
 impl CustomOp2 for UpConvolution {
@@ -129,11 +153,11 @@ impl CustomOp2 for UpConvolution {
         let gradient = before_activation(self.activation, result, gradient)?;
         let weight_gradient = parameters
             .track_op()
-            .then(|| input.apply_op2_no_bwd(&gradient, &WeightGradient(self.clone())))
+            .then(|| self.weight_gradient(input, &gradient))
             .transpose()?;
         let input_gradient = input
             .track_op()
-            .then(|| gradient.apply_op2_no_bwd(&parameters.contiguous()?, &InputGradient(self.shape)))
+            .then(|| self.input_gradient(&parameters.contiguous()?, &gradient))
             .transpose()?;
         Ok((input_gradient, weight_gradient))
     }

@@ -1,11 +1,12 @@
 //! Gradients against central differences, in f64.
 
 use candle_conv3d::{
-    Activation, Conv3dConfig, Padding, conv3d, conv3d_concat, max_pool2, softmax_channels, upsample2_conv2,
+    Activation, Conv3dConfig, Padding, add_max_pool2_gradient, conv3d, conv3d_concat, conv3d_gradients,
+    max_pool2, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use crate::problems::random;
+use crate::problems::{channels_last, difference, random};
 
 /// Step of the differences, and how far they may be from the gradient: h² and rounding leave 1e-8 at most.
 const STEP: f64 = 1e-5;
@@ -138,5 +139,80 @@ fn of_equal_values_go_to_the_first() -> Result<()> {
         .flatten_all()?
         .to_vec1::<f32>()?;
     assert_eq!(gradient, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    Ok(())
+}
+
+/// The gradients that layers give one by one, and those of candle's walk back.
+#[test]
+fn one_by_one_are_those_of_the_walk_back() -> Result<()> {
+    let relu = |padding| Conv3dConfig {
+        padding,
+        activation: Activation::Relu,
+    };
+    for dtype in [DType::F32, DType::F64, DType::BF16] {
+        let of_parameters = if dtype == DType::F64 { dtype } else { DType::F32 };
+        let variable = |shape: &[usize], seed, dtype| Var::from_tensor(&random(shape, seed, dtype)?);
+        let volume = |shape: &[usize], seed| -> Result<Var> {
+            let [n, c, d, h, w] = *shape else {
+                candle_core::bail!("five axes")
+            };
+            // Tracked where it lies: channels-last.
+            variable(&[n, d, h, w, c], seed, dtype)
+        };
+        let view = |variable: &Var| variable.permute((0, 4, 1, 2, 3));
+        let padding = Padding::Explicit([[1, 0], [2, 1], [1, 1]]);
+        let (a, b) = (volume(&[2, 17, 3, 4, 5], 1)?, volume(&[2, 9, 3, 4, 5], 2)?);
+        let (weight, bias) = (
+            variable(&[20, 26, 3, 3, 3], 3, of_parameters)?,
+            variable(&[20], 4, of_parameters)?,
+        );
+        let result = conv3d_concat(&view(&a)?, &view(&b)?, &weight, Some(&bias), &relu(padding))?;
+        let outer = channels_last(&random(result.dims(), 5, dtype)?)?;
+        let walk = (&result * &outer)?.to_dtype(DType::F32)?.sum_all()?.backward()?;
+        let gradient = relu_gradient(&result.detach(), outer.copy()?)?;
+        let sources = [view(&a)?.detach(), view(&b)?.detach()];
+        let sources: Vec<&Tensor> = sources.iter().collect();
+        let fixed = weight.as_detached_tensor();
+        let found = conv3d_gradients(&sources, &fixed, &gradient, padding, true)?;
+        equal(&walk, &weight, &found.weight)?;
+        equal(&walk, &bias, &found.bias)?;
+        for (variable, found) in [&a, &b].into_iter().zip(&found.sources) {
+            equal(&walk, variable, &found.permute((0, 2, 3, 4, 1))?)?;
+        }
+        assert!(
+            conv3d_gradients(&sources, &fixed, &gradient, padding, false)?
+                .sources
+                .is_empty()
+        );
+        assert!(conv3d_gradients(&sources, &fixed, &gradient, Padding::Same, true).is_err());
+
+        let input = volume(&[1, 18, 2, 4, 2], 6)?;
+        let (weight, bias) = (
+            variable(&[21, 18, 2, 2, 2], 7, of_parameters)?,
+            variable(&[21], 8, of_parameters)?,
+        );
+        let result = upsample2_conv2(&view(&input)?, &weight, Some(&bias), Activation::Relu)?;
+        let pooled = max_pool2(&result)?;
+        let (of_result, of_pooled) = (
+            channels_last(&random(result.dims(), 9, dtype)?)?,
+            channels_last(&random(pooled.dims(), 10, dtype)?)?,
+        );
+        let sum = |a: &Tensor, b: &Tensor| (a * b)?.to_dtype(DType::F32)?.sum_all();
+        let walk = (sum(&result, &of_result)? + sum(&pooled, &of_pooled)?)?.backward()?;
+        let result = result.detach();
+        let gradient = add_max_pool2_gradient(&result, &pooled.detach(), &of_pooled, of_result.copy()?)?;
+        let gradient = relu_gradient(&result, gradient)?;
+        let found =
+            upsample2_conv2_gradients(&view(&input)?.detach(), &weight.as_detached_tensor(), &gradient)?;
+        equal(&walk, &weight, &found.weight)?;
+        equal(&walk, &bias, &found.bias)?;
+        equal(&walk, &input, &found.sources[0].permute((0, 2, 3, 4, 1))?)?;
+    }
+    Ok(())
+}
+
+fn equal(walk: &candle_core::backprop::GradStore, variable: &Var, found: &Tensor) -> Result<()> {
+    let expected = walk.get(variable).expect("a gradient");
+    assert_eq!(difference(found, expected)?, 0.0, "{:?}", variable.dims());
     Ok(())
 }

@@ -51,6 +51,44 @@ fn variables_are_what_the_network_sees() {
     assert_eq!(largest(&(fresh - before).unwrap()), 0.0);
 }
 
+/// The way back by hand and candle's own: in f32 they add up the same numbers in the same order; in bf16 the gradient of
+/// the logits is rounded before the last layer.
+#[test]
+fn the_way_back_is_that_of_candle() {
+    let weights = weights(4, 9);
+    for (precision, tolerance) in [(Precision::F32, 0.0), (Precision::Bf16, 0.02)] {
+        let (net, variables) = UNet::trainable(&weights, &Device::Cpu).unwrap();
+        let net = net.with_precision(precision);
+        let input = Tensor::randn(0f32, 1.0, (2, 1, 8, 12, 16), &Device::Cpu).unwrap();
+        let loss = |logits: &Tensor| logits.sqr().unwrap().mean_all().unwrap();
+        let logits = net.forward(&input).unwrap();
+        let expected = loss(&logits).backward().unwrap();
+        let trace = net.trace(&input).unwrap();
+        let found = trace.logits().unwrap();
+        let scale = |tensor: &Tensor| {
+            let greatest = tensor.abs().unwrap().max_all().unwrap();
+            greatest.to_scalar::<f32>().unwrap()
+        };
+        let off = |a: &Tensor, b: &Tensor| scale(&(a - b).unwrap()) / scale(b);
+        assert!(off(&found, &logits) <= 1e-5, "{precision:?}: logits");
+        let found = trace.backward(&loss(&found)).unwrap();
+        for (name, variable) in &variables {
+            let (found, expected) = (found.get(variable).unwrap(), expected.get(variable).unwrap());
+            let off = off(found, expected);
+            assert!(off <= tolerance, "{precision:?}, {name}: {off}");
+        }
+    }
+}
+
+#[test]
+fn a_loss_of_something_else_is_no_way_back() {
+    let (net, variables) = UNet::trainable(&weights(2, 1), &Device::Cpu).unwrap();
+    let input = Tensor::zeros((1, 1, 4, 4, 4), DType::F32, &Device::Cpu).unwrap();
+    let loss = variables[0].1.sum_all().unwrap();
+    let error = net.trace(&input).unwrap().backward(&loss).unwrap_err();
+    assert!(matches!(error, NetError::NoGradient), "{error}");
+}
+
 /// With positive weights and no bias, an impulse lights up exactly the voxels that look at it: the response of a
 /// network that looks at most `before` and `after` voxels reaches `after` before the impulse and `before` after it.
 #[test]
