@@ -18,8 +18,12 @@ pub(crate) fn from_channels_last(tensor: &Tensor) -> Result<Tensor> {
     tensor.permute(FROM_CHANNELS_LAST)
 }
 
-/// A contiguous `[N, D, H, W, C]` tensor of the same values: without a copy where the memory is channels-last already.
-pub(crate) fn to_channels_last(tensor: &Tensor) -> Result<Tensor> {
+/// A contiguous `[N, D, H, W, C]` tensor of the same values as `[N, C, D, H, W]`: without a copy where the memory is
+/// channels-last already, and in the graph of gradients the very tensor that this one is a view of.
+///
+/// # Errors
+/// Where the tensor has other dimensions.
+pub fn to_channels_last(tensor: &Tensor) -> Result<Tensor> {
     if tensor.track_op()
         && let Some(origin) = channels_last_origin(tensor)
     {

@@ -144,11 +144,6 @@ impl FusedLoss {
         }
     }
 
-    /// Whether logits of that layout can be read as they are.
-    pub(crate) fn takes(layout: &Layout) -> bool {
-        Voxels::of(layout).is_ok()
-    }
-
     /// Where the forward pass leaves its sums.
     pub(crate) fn sums(&self) -> Arc<OnceLock<Sums>> {
         Arc::clone(&self.sums)
@@ -236,8 +231,7 @@ impl FusedLoss {
         let sums = self.sums.get_or_init(|| self.gather(slice, voxels));
         let outer = outer.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         let gradient = self.gradient(slice, voxels, sums, outer);
-        let (n, c, d, h, w) = logits.dims5()?;
-        Tensor::from_vec(gradient, (n, d, h, w, c), logits.device())?.permute((0, 4, 1, 2, 3))
+        Tensor::from_vec(gradient, logits.shape(), logits.device())
     }
 
     fn forward<T: WithDType + Float>(
@@ -277,63 +271,30 @@ impl CustomOp1 for FusedLoss {
     }
 }
 
-/// Where the scores of the voxels of `[N, C, D, H, W]` logits are in memory.
+/// Where the scores of the voxels of contiguous `[N, D, H, W, C]` logits are.
 #[derive(Debug, Clone, Copy)]
 struct Voxels {
     scores: usize,
-    /// Voxels of one element of the batch.
-    per_patch: usize,
     start: usize,
-    patch_stride: usize,
-    score_stride: usize,
-    voxel_stride: usize,
 }
 
 impl Voxels {
-    /// # Errors
-    /// Where voxels do not follow each other at one distance: neither channels-last nor channels-first memory.
     fn of(layout: &Layout) -> candle_core::Result<Self> {
-        let (&[_, scores, d, h, w], &[patch_stride, score_stride, sd, sh, sw]) =
-            (layout.dims(), layout.stride())
-        else {
-            bail!("logits must be [N, C, D, H, W], not {:?}", layout.dims());
-        };
-        let mut voxel_stride = None;
-        let mut expected = 0;
-        for (size, stride) in [(w, sw), (h, sh), (d, sd)]
-            .into_iter()
-            .filter(|(size, _)| *size > 1)
-        {
-            if voxel_stride.is_some() && stride != expected {
-                bail!(
-                    "voxels at the strides {:?} do not follow each other",
-                    layout.stride()
-                );
-            }
-            voxel_stride.get_or_insert(stride);
-            expected = stride * size;
+        match (layout.dims(), layout.contiguous_offsets()) {
+            (&[.., scores], Some((start, _))) => Ok(Self { scores, start }),
+            _ => bail!("logits must be contiguous, not {layout:?}"),
         }
-        Ok(Self {
-            scores,
-            per_patch: d * h * w,
-            start: layout.start_offset(),
-            patch_stride,
-            score_stride,
-            voxel_stride: voxel_stride.unwrap_or(1),
-        })
     }
 
     fn first_score(self, voxel: usize) -> usize {
-        self.start + voxel / self.per_patch * self.patch_stride + voxel % self.per_patch * self.voxel_stride
+        self.start + voxel * self.scores
     }
 }
 
 /// The probabilities at a voxel into `p`; gives the class of the highest (the lowest such) and −log p of the true one.
 fn softmax<T: Float>(logits: &[T], voxels: Voxels, voxel: usize, class: usize, p: &mut [T]) -> (usize, T) {
     let first = voxels.first_score(voxel);
-    for (i, p) in p.iter_mut().enumerate() {
-        *p = logits[first + i * voxels.score_stride];
-    }
+    p.copy_from_slice(&logits[first..first + voxels.scores]);
     let mut highest = 0;
     for (i, logit) in p.iter().enumerate() {
         if *logit > p[highest] {

@@ -146,11 +146,8 @@ pub fn loss(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<Los
     }
     let op = FusedLoss::new(labels, params.clone());
     let sums = op.sums();
-    let tensor = if FusedLoss::takes(logits.layout()) {
-        logits.apply_op1(op)?
-    } else {
-        logits.contiguous()?.apply_op1(op)?
-    };
+    // On the tensor that the logits are a view of: candle would add up gradients on the view too.
+    let tensor = candle_conv3d::to_channels_last(logits)?.apply_op1(op)?;
     let sums = sums.get().cloned().unwrap_or_else(|| Sums::new(scores));
     Ok(Loss {
         tensor,

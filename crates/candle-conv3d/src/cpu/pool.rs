@@ -1,10 +1,15 @@
 //! Max-pooling of 2³ voxels.
 
+#![expect(
+    clippy::inline_always,
+    reason = "loops are compiled for the instruction set of their caller"
+)]
+
 use rayon::prelude::*;
 
 use crate::{
     error::{Conv3dError, check_length},
-    kernels::Value,
+    kernels::{Isa, PlainLoop, Value},
 };
 
 /// Sizes of a max-pooling.
@@ -47,29 +52,41 @@ pub fn max_pool2_forward<T: Value>(
     check_length("the output", shape.output_len(), output.len())?;
     let [_, height, _] = shape.output;
     let (channels, row_len) = (shape.channels, 2 * shape.output_row());
+    let isa = Isa::current();
     output
         .par_chunks_mut(shape.output_row().max(1))
         .enumerate()
         .for_each(|(row, out)| {
             let first = (row / height * 4 * height + row % height * 2) * row_len;
             let rows = corners(first, row_len, height).map(|start| &input[start..start + row_len]);
-            greatest_of(rows, channels, out);
+            isa.run(Greatest { channels, rows, out });
         });
     Ok(())
 }
 
 /// The greatest values of four rows of input, for a row of the result.
-fn greatest_of<T: Value>(rows: [&[T]; 4], channels: usize, out: &mut [T]) {
-    for (corner, row) in rows.into_iter().enumerate() {
-        for (out, pair) in out.chunks_exact_mut(channels).zip(row.chunks_exact(2 * channels)) {
-            let (even, odd) = pair.split_at(channels);
-            for ((out, &even), &odd) in out.iter_mut().zip(even).zip(odd) {
-                let greatest = even.greater(odd);
-                *out = if corner == 0 {
-                    greatest
-                } else {
-                    out.greater(greatest)
-                };
+struct Greatest<'a, T> {
+    channels: usize,
+    rows: [&'a [T]; 4],
+    out: &'a mut [T],
+}
+
+impl<T: Value> PlainLoop for Greatest<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let channels = self.channels;
+        for (corner, row) in self.rows.into_iter().enumerate() {
+            let results = self.out.chunks_exact_mut(channels);
+            for (out, pair) in results.zip(row.chunks_exact(2 * channels)) {
+                let (even, odd) = pair.split_at(channels);
+                for ((out, &even), &odd) in out.iter_mut().zip(even).zip(odd) {
+                    let greatest = even.greater(odd);
+                    *out = if corner == 0 {
+                        greatest
+                    } else {
+                        out.greater(greatest)
+                    };
+                }
             }
         }
     }
@@ -98,6 +115,7 @@ pub fn add_max_pool2_gradient<T: Value>(
     let (channels, row_len) = (shape.channels, 2 * shape.output_row());
     // Two planes of the input belong to one of the result.
     let slab = 4 * height * row_len;
+    let isa = Isa::current();
     sum.par_chunks_mut(slab.max(1)).enumerate().for_each_init(
         || [vec![], vec![]],
         |[open, greatest], (plane, slab_sum)| {
@@ -110,23 +128,54 @@ pub fn add_max_pool2_gradient<T: Value>(
                 greatest.resize(row_len / 2, T::ZERO);
                 let corners = corners(2 * y * row_len, row_len, height);
                 let rows = corners.map(|start| &slab_in[start..start + row_len]);
-                greatest_of(rows, channels, greatest);
+                isa.run(Greatest {
+                    channels,
+                    rows,
+                    out: greatest,
+                });
                 for (start, inputs) in corners.into_iter().zip(rows) {
-                    let sums = slab_sum[start..start + row_len].chunks_exact_mut(channels);
-                    for (x, (inputs, sums)) in inputs.chunks_exact(channels).zip(sums).enumerate() {
-                        let at = x / 2 * channels;
-                        let open = &mut open[at..at + channels];
-                        for (((sum, &value), &greatest), open) in
-                            sums.iter_mut().zip(inputs).zip(&greatest[at..]).zip(open)
-                        {
-                            let hit = value == greatest;
-                            *sum = sum.plus(if hit { *open } else { T::ZERO });
-                            *open = if hit { T::ZERO } else { *open };
-                        }
-                    }
+                    isa.run(AddWhereGreatest {
+                        channels,
+                        inputs,
+                        greatest,
+                        open,
+                        sums: &mut slab_sum[start..start + row_len],
+                    });
                 }
             }
         },
     );
     Ok(())
+}
+
+/// Adds what is still open of a row of gradients to a row of sums, where its input is the greatest.
+struct AddWhereGreatest<'a, T> {
+    channels: usize,
+    inputs: &'a [T],
+    greatest: &'a [T],
+    open: &'a mut [T],
+    sums: &'a mut [T],
+}
+
+impl<T: Value> PlainLoop for AddWhereGreatest<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let channels = self.channels;
+        let inputs = self.inputs.chunks_exact(channels);
+        let voxels = inputs.zip(self.sums.chunks_exact_mut(channels));
+        for (x, (inputs, sums)) in voxels.enumerate() {
+            let at = x / 2 * channels..(x / 2 + 1) * channels;
+            add_where_greatest(inputs, &self.greatest[at.clone()], &mut self.open[at], sums);
+        }
+    }
+}
+
+/// The same for the channels of a voxel. A function: its arguments are known not to overlap.
+#[inline(always)]
+fn add_where_greatest<T: Value>(inputs: &[T], greatest: &[T], open: &mut [T], sums: &mut [T]) {
+    for (((sum, &value), &greatest), open) in sums.iter_mut().zip(inputs).zip(greatest).zip(open) {
+        let hit = value.equals(greatest);
+        *sum = sum.plus(if hit { *open } else { T::ZERO });
+        *open = if hit { T::ZERO } else { *open };
+    }
 }

@@ -23,6 +23,7 @@ mod vector;
 mod winograd;
 
 pub use isa::Isa;
+pub(crate) use isa::PlainLoop;
 pub use value::Value;
 pub(crate) use winograd::{COMPONENTS, Finish, INPUTS, MAX_CHANNELS, TILE, TileRow, Transforms};
 

@@ -17,6 +17,9 @@ pub trait Value: Copy + PartialEq + Send + Sync + 'static {
     /// Whether it is greater than zero.
     fn is_positive(self) -> bool;
 
+    /// Whether the two are the same number.
+    fn equals(self, other: Self) -> bool;
+
     /// The sum of two.
     #[must_use]
     fn plus(self, other: Self) -> Self;
@@ -39,6 +42,11 @@ macro_rules! float {
             #[inline]
             fn is_positive(self) -> bool {
                 self > 0.0
+            }
+
+            #[inline]
+            fn equals(self, other: Self) -> bool {
+                self == other
             }
 
             #[inline]
@@ -76,13 +84,59 @@ impl Value for bf16 {
     }
 
     #[inline]
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "branches would be in the way of vectors"
+    )]
+    fn equals(self, other: Self) -> bool {
+        const MAGNITUDE: u16 = 0x7FFF;
+        let (a, b) = (self.to_bits(), other.to_bits());
+        let number = a & MAGNITUDE <= Self::INFINITY.to_bits();
+        (a == b) & number | ((a | b) & MAGNITUDE == 0)
+    }
+
+    #[inline]
     fn plus(self, other: Self) -> Self {
         let widened = |value: Self| f32::from_bits(u32::from(value.to_bits()) << 16);
         let sum = widened(self) + widened(other);
         // To the nearest, to even where there are two; a NaN stays one.
         let bits = sum.to_bits();
         let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1));
-        let bits = if sum.is_nan() { bits | 0x40_0000 } else { rounded };
-        Self::from_bits((bits >> 16) as u16)
+        let nan = bits & 0x7FFF_FFFF > 0x7F80_0000;
+        Self::from_bits(((if nan { bits | 0x40_0000 } else { rounded }) >> 16) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_say_what_numbers_say() {
+        let values: Vec<bf16> = (0..=u16::MAX).step_by(97).map(bf16::from_bits).collect();
+        let special = [
+            bf16::ZERO,
+            bf16::NEG_ZERO,
+            bf16::NAN,
+            bf16::INFINITY,
+            bf16::NEG_INFINITY,
+            bf16::MAX,
+        ];
+        for &a in values.iter().chain(&special) {
+            assert_eq!(
+                a.is_positive(),
+                a > bf16::ZERO || (a.is_nan() && a.is_sign_positive()),
+                "{a:?}"
+            );
+            for &b in values.iter().step_by(7).chain(&special) {
+                assert_eq!(Value::equals(a, b), a == b, "{a:?} {b:?}");
+                let sum = bf16::from_f32(a.to_f32() + b.to_f32());
+                let found = a.plus(b);
+                assert!(
+                    found == sum || (found.is_nan() && sum.is_nan()),
+                    "{a:?} + {b:?}: {found:?}"
+                );
+            }
+        }
     }
 }

@@ -231,7 +231,7 @@ pub fn conv3d_weight_gradient(
     shape.check_sources(sources)?;
     check_length("the output gradient", shape.output_len(), gradient.len())?;
     check_length("the weight gradient", shape.weight_len(), weight_gradient.len())?;
-    if shape.input_channels.min(shape.output_channels) < FEW_CHANNELS {
+    if shape.output_channels < FEW_CHANNELS {
         let values: Vec<Vec<f32>> = sources.iter().map(|source| widened(source.values)).collect();
         let sources = sources.iter().zip(&values);
         let sources: Vec<Source<'_, f32>> = sources
