@@ -23,8 +23,18 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     succeed(cargo(root).arg("build").args(layers))?;
     succeed(cargo(root).args(["build", "--release", "--package", "deepfinder-cli"]))?;
 
-    println!("\n== layer by layer");
-    succeed(cargo(root).args(["run", "--quiet"]).args(layers))?;
+    let mut ceilings = Vec::new();
+    for dtype in ["f32", "bf16"] {
+        println!("\n== layer by layer, {dtype}");
+        let output = output_of(
+            cargo(root)
+                .args(["run", "--quiet"])
+                .args(layers)
+                .args(["--", dtype]),
+        )?;
+        print!("{output}");
+        ceilings.extend(peak(&output).map(|peak| (dtype, peak)));
+    }
 
     let program = Metadata::of_manifests(root)?
         .target_directory
@@ -41,7 +51,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         println!(
             "\n== deepfinder bench ({python} has no torch to compare with: see benches/peers/README.md)"
         );
-        print_rates(&ours, &[]);
+        print_rates(&ours, &[], &ceilings);
         return Ok(());
     }
     let script = root.join("benches/peers/torch_unet.py");
@@ -52,7 +62,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     )?;
     ours.extend(measure(Command::new(&program).args(["bench", "--json"]))?);
     println!("\n== deepfinder bench, and the best that PyTorch does with the same network");
-    print_rates(&ours, &theirs);
+    print_rates(&ours, &theirs, &ceilings);
     Ok(())
 }
 
@@ -70,6 +80,11 @@ struct Rate {
 
 /// Runs a program that prints rows: a JSON array, or an object a line.
 fn measure(command: &mut Command) -> Result<Vec<Rate>> {
+    let text = output_of(command)?;
+    rates(&text).with_context(|| format!("what {command:?} prints"))
+}
+
+fn output_of(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(std::process::Stdio::inherit())
         .output()
@@ -77,9 +92,18 @@ fn measure(command: &mut Command) -> Result<Vec<Rate>> {
     if !output.status.success() {
         bail!("{command:?} fails ({})", output.status);
     }
-    let text = String::from_utf8(output.stdout).context("output that is no text")?;
-    rates(&text).with_context(|| format!("what {command:?} prints"))
+    String::from_utf8(output.stdout).context("output that is no text")
 }
+
+/// The peak in GFLOP/s that the first line of `throughput` says, where it could measure one.
+fn peak(output: &str) -> Option<f64> {
+    let (_, peak) = output.lines().next()?.split_once(", peak ")?;
+    let peak = peak.strip_suffix(" GFLOP/s")?.parse::<f64>().ok()?;
+    (peak > 0.0).then_some(peak)
+}
+
+/// Operations of the network for a voxel, counted the direct way: forward, and with gradients.
+const FLOP_PER_VOXEL: [(&str, f64); 2] = [("infer", 387.2e3), ("train", 3.0 * 387.2e3)];
 
 fn rates(text: &str) -> Result<Vec<Rate>> {
     if text.trim_start().starts_with('[') {
@@ -89,11 +113,12 @@ fn rates(text: &str) -> Result<Vec<Rate>> {
     lines.map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// One line for each thing measured: ours and the peer's best, and how many times faster ours is.
-fn print_rates(ours: &[Rate], theirs: &[Rate]) {
+/// One line for each thing measured: ours and the peer's best, how many times faster ours is, and its share of what
+/// products from registers reach (`ceilings`, GFLOP/s by element type).
+fn print_rates(ours: &[Rate], theirs: &[Rate], ceilings: &[(&str, f64)]) {
     println!(
-        "{:8} {:6} {:>14} {:>14} {:>7}",
-        "what", "dtype", "ours Mvox/s", "peer Mvox/s", "ratio"
+        "{:8} {:6} {:>14} {:>14} {:>7} {:>16}",
+        "what", "dtype", "ours Mvox/s", "peer Mvox/s", "ratio", "share of ceiling"
     );
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for rate in ours.iter().chain(theirs) {
@@ -114,13 +139,20 @@ fn print_rates(ours: &[Rate], theirs: &[Rate]) {
         let peer = same(theirs).into_iter().reduce(f64::max);
         let show = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.3}"));
         let ratio = ours.zip(peer).map(|(ours, peer)| ours / peer);
+        let operations = FLOP_PER_VOXEL.iter().find(|(what, _)| *what == key.0);
+        let ceiling = ceilings.iter().find(|(dtype, _)| *dtype == key.1);
+        let share = operations
+            .zip(ceiling)
+            .zip(ours)
+            .map(|(((_, flop), (_, ceiling)), ours)| 100.0 * ours * flop / 1e3 / ceiling);
         println!(
-            "{:8} {:6} {:>14} {:>14} {:>7}",
+            "{:8} {:6} {:>14} {:>14} {:>7} {:>16}",
             key.0,
             key.1,
             show(ours),
             show(peer),
-            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2} x"))
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2} x")),
+            share.map_or_else(|| "-".to_owned(), |share| format!("{share:.0} %"))
         );
     }
     if let Some(peer) = theirs.iter().find_map(|rate| rate.peer.as_ref()) {
@@ -168,5 +200,18 @@ mod tests {
         let lines = rates(&format!("{row}\n{failed}\n")).unwrap();
         assert_eq!((lines.len(), lines[1].mvoxels_per_second), (2, None));
         assert!(rates("Traceback").is_err());
+    }
+
+    #[test]
+    fn peaks_are_read_where_there_are_any() {
+        assert_eq!(
+            peak("1 x 56³ voxels, F32, avx512, 2 threads, peak 274 GFLOP/s\nconv3"),
+            Some(274.0)
+        );
+        assert_eq!(
+            peak("1 x 56³ voxels, BF16, avx2, 2 threads, peak NaN GFLOP/s"),
+            None
+        );
+        assert_eq!(peak(""), None);
     }
 }

@@ -1,17 +1,17 @@
 //! How fast a 3-D U-Net's layers run on this machine, forward and with gradients.
 //!
-//! `cargo run --release -p candle-conv3d --example throughput -- [side] [batch]` (56 and 1 unless told; the side a
-//! multiple of 8). Each figure is the best of several runs; the last column is the share of the processor's f32
+//! `cargo run --release -p candle-conv3d --example throughput -- [side] [batch] [f32|bf16]` (56, 1 and f32 unless told;
+//! the side a multiple of 8). Each figure is the best of several runs; the last column is the share of the processor's
 //! peak on as many threads, measured beside it. `RAYON_NUM_THREADS` and `DEEPFINDER_ISA` apply.
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
 use std::time::Instant;
 
 use candle_conv3d::{
-    Activation, Conv3dConfig, Padding, conv3d, conv3d_concat, cpu::Isa, max_pool2, softmax_channels,
-    upsample2_conv2,
+    Activation, Conv3dConfig, Padding, add_max_pool2_gradient, conv3d, conv3d_concat, conv3d_gradients,
+    convert, cpu::Isa, max_pool2, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
 };
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor};
 
 const RELU: Conv3dConfig = Conv3dConfig {
     padding: Padding::Same,
@@ -70,8 +70,8 @@ fn layers() -> Vec<Layer> {
     ]
 }
 
-fn random(shape: &[usize], scale: f32) -> Result<Var> {
-    Var::randn(0f32, scale, shape, &Device::Cpu)
+fn random(shape: &[usize], scale: f32) -> Result<Tensor> {
+    Tensor::randn(0f32, scale, shape, &Device::Cpu)
 }
 
 /// Best time of a few runs, in seconds.
@@ -85,38 +85,48 @@ fn best(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(best)
 }
 
-fn time_layer(layer: &Layer, side: usize, batch: usize) -> Result<()> {
+fn time_layer(layer: &Layer, side: usize, batch: usize, dtype: DType) -> Result<()> {
     let size = side / layer.scale;
-    let input = random(&[batch, size, size, size, layer.inputs], 1.0)?;
-    // Channels-last, as between the layers of a network; the first layer's input needs no gradient.
-    let view = |input: &Tensor| input.permute((0, 4, 1, 2, 3));
-    let tracked = view(&input)?;
-    let plain = view(&input.detach())?;
+    let dtype = match layer.kind {
+        Kind::SoftMax => DType::F32,
+        _ => dtype,
+    };
+    // Channels-last, as between the layers of a network.
+    let volume = |channels: usize| -> Result<Tensor> {
+        let shape = [batch, size, size, size, channels];
+        random(&shape, 1.0)?.to_dtype(dtype)?.permute((0, 4, 1, 2, 3))
+    };
+    let input = volume(layer.inputs)?;
     let extra = match layer.kind {
         Kind::Concatenation(channels) => channels,
         _ => 0,
     };
-    let second = random(&[batch, size, size, size, extra.max(1)], 1.0)?;
-    let (tracked_second, plain_second) = (view(&second)?, view(&second.detach())?);
+    let second = volume(extra.max(1))?;
     let k = layer.kernel.max(1);
     let weight = random(&[layer.outputs, layer.inputs + extra, k, k, k], 0.05)?;
     let bias = random(&[layer.outputs], 0.05)?;
-    let forward = |input: &Tensor, second: &Tensor, weight: &Tensor, bias: &Tensor| match layer.kind {
-        Kind::Convolution if layer.inputs == 1 => conv3d(&plain, weight, Some(bias), &RELU),
-        Kind::Convolution if layer.kernel == 1 => conv3d(input, weight, Some(bias), &LINEAR),
-        Kind::Convolution => conv3d(input, weight, Some(bias), &RELU),
-        Kind::Concatenation(_) => conv3d_concat(input, second, weight, Some(bias), &RELU),
-        Kind::UpConvolution => upsample2_conv2(input, weight, Some(bias), Activation::Relu),
-        Kind::Pool => max_pool2(input),
-        Kind::SoftMax => softmax_channels(input),
+    let forward = || match layer.kind {
+        Kind::Convolution if layer.kernel == 1 => conv3d(&input, &weight, Some(&bias), &LINEAR),
+        Kind::Convolution => conv3d(&input, &weight, Some(&bias), &RELU),
+        Kind::Concatenation(_) => conv3d_concat(&input, &second, &weight, Some(&bias), &RELU),
+        Kind::UpConvolution => upsample2_conv2(&input, &weight, Some(&bias), Activation::Relu),
+        Kind::Pool => max_pool2(&input),
+        Kind::SoftMax => softmax_channels(&input),
     };
-    let (plain_weight, plain_bias) = (weight.detach(), bias.detach());
-    let inference = best(|| forward(&plain, &plain_second, &plain_weight, &plain_bias).map(drop))?;
-    // Pooled before the loss: candle's sum over a channels-last tensor would take longer than the layer.
-    let training = best(|| {
-        let result = forward(&tracked, &tracked_second, &weight, &bias)?;
-        max_pool2(&result)?.sum_all()?.backward().map(drop)
-    })?;
+    // Any gradient does, the result itself for one; the first layer's input needs none.
+    let backward = |result: &Tensor| match layer.kind {
+        Kind::Convolution => {
+            conv3d_gradients(&[&input], &weight, result, Padding::Same, layer.inputs > 1).map(drop)
+        }
+        Kind::Concatenation(_) => {
+            conv3d_gradients(&[&input, &second], &weight, result, Padding::Same, true).map(drop)
+        }
+        Kind::UpConvolution => upsample2_conv2_gradients(&input, &weight, result).map(drop),
+        Kind::Pool => add_max_pool2_gradient(&input, result, result, input.copy()?).map(drop),
+        Kind::SoftMax => Ok(()),
+    };
+    let inference = best(|| forward().map(drop))?;
+    let training = best(|| backward(&forward()?))?;
     let products = match layer.kind {
         Kind::UpConvolution => 27,
         Kind::Pool | Kind::SoftMax => 0,
@@ -124,8 +134,8 @@ fn time_layer(layer: &Layer, side: usize, batch: usize) -> Result<()> {
     };
     let voxels = (batch * size * size * size) as f64;
     let operations = 2.0 * voxels * (products * (layer.inputs + extra) * layer.outputs) as f64;
-    let backward = if layer.inputs == 1 { 2.0 } else { 3.0 };
-    let peak = peak();
+    let with_gradients = if layer.inputs == 1 { 2.0 } else { 3.0 };
+    let peak = peak(dtype);
     let report = |seconds: f64, operations: f64| {
         let rate = operations / seconds / 1e9;
         format!(
@@ -145,19 +155,64 @@ fn time_layer(layer: &Layer, side: usize, batch: usize) -> Result<()> {
         "{:16} {:15}{}",
         "",
         "with gradients",
-        report(training, backward * operations)
+        report(training, with_gradients * operations)
     );
     Ok(())
 }
 
-/// f32 GFLOP/s that fused multiply-adds from registers reach on all threads together.
-fn peak() -> f64 {
+/// GFLOP/s that products from registers reach on all threads together: fused multiply-adds of f32, or AMX's of bf16. NaN
+/// where there are none.
+fn peak(dtype: DType) -> f64 {
+    let once = match dtype {
+        DType::BF16 => matrix_products,
+        _ => multiply_add,
+    };
     (0..5)
-        .map(|_| {
-            let operations: f64 = rayon::broadcast(|_| multiply_add()).into_iter().sum();
-            operations
-        })
-        .fold(0.0, f64::max)
+        .map(|_| rayon::broadcast(|_| once()).into_iter().sum())
+        .fold(f64::NAN, f64::max)
+}
+
+fn matrix_products() -> f64 {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if Isa::current().name() == "amx" {
+        const REPEATS: usize = 100_000;
+        /// Eight registers of 16 rows of 64 bytes, whatever is in them.
+        #[repr(align(64))]
+        struct Configuration([u8; 64]);
+        let mut configuration = Configuration([0; 64]);
+        configuration.0[0] = 1;
+        for register in 0..8 {
+            configuration.0[16 + 2 * register] = 64;
+            configuration.0[48 + register] = 16;
+        }
+        let start = Instant::now();
+        #[expect(unsafe_code, reason = "instructions that the machine is known to have")]
+        // SAFETY: the machine has AMX and the system allows it, or `Isa` wouldn't name it; no memory is touched but the
+        // configuration.
+        unsafe {
+            std::arch::asm!(
+                "ldtilecfg [{configuration}]",
+                "2:",
+                "tdpbf16ps tmm0, tmm6, tmm7",
+                "tdpbf16ps tmm1, tmm6, tmm7",
+                "tdpbf16ps tmm2, tmm6, tmm7",
+                "tdpbf16ps tmm3, tmm6, tmm7",
+                "tdpbf16ps tmm4, tmm6, tmm7",
+                "tdpbf16ps tmm5, tmm6, tmm7",
+                "dec {repeats}",
+                "jnz 2b",
+                "tilerelease",
+                configuration = in(reg) configuration.0.as_ptr(),
+                repeats = inout(reg) REPEATS => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        return (REPEATS * 6 * 16 * 16 * 32 * 2) as f64 / seconds / 1e9;
+    }
+    f64::NAN
 }
 
 fn multiply_add() -> f64 {
@@ -197,7 +252,7 @@ fn multiply_add() -> f64 {
         #[expect(unsafe_code, reason = "instructions that the machine is known to have")]
         match Isa::current().name() {
             // SAFETY: the machine has the instruction set, or `Isa` wouldn't name it; here and below.
-            "avx512" => return unsafe { avx512() },
+            "avx512" | "avx512bf16" | "amx" => return unsafe { avx512() },
             // SAFETY: as above.
             "avx2" => return unsafe { avx2() },
             _ => {}
@@ -238,10 +293,10 @@ fn network(input: &Tensor, parameters: &[Tensor]) -> Result<Tensor> {
     let (weight, bias) = next()?;
     let joined = conv3d(&joined, weight, Some(bias), &RELU)?;
     let (weight, bias) = next()?;
-    conv3d(&joined, weight, Some(bias), &LINEAR)
+    convert(&conv3d(&joined, weight, Some(bias), &LINEAR)?, DType::F32)
 }
 
-fn time_network(side: usize, batch: usize) -> Result<()> {
+fn time_network(side: usize, batch: usize, dtype: DType) -> Result<()> {
     let shapes = [
         (32, 1, 3),
         (32, 32, 3),
@@ -259,57 +314,43 @@ fn time_network(side: usize, batch: usize) -> Result<()> {
         (32, 32, 3),
         (SCORES, 32, 1),
     ];
-    let mut variables = Vec::new();
+    let mut parameters = Vec::new();
     for (outputs, inputs, k) in shapes {
-        variables.push(random(&[outputs, inputs, k, k, k], 0.05)?);
-        variables.push(random(&[outputs], 0.05)?);
+        parameters.push(random(&[outputs, inputs, k, k, k], 0.05)?);
+        parameters.push(random(&[outputs], 0.05)?);
     }
-    let tracked: Vec<Tensor> = variables
-        .iter()
-        .map(|variable| variable.as_tensor().clone())
-        .collect();
-    let plain: Vec<Tensor> = tracked.iter().map(Tensor::detach).collect();
-    let input = Tensor::randn(0f32, 1.0, (batch, 1, side, side, side), &Device::Cpu)?;
+    let input = random(&[batch, 1, side, side, side], 1.0)?.to_dtype(dtype)?;
     let voxels = (batch * side * side * side) as f64;
-    let inference = best(|| softmax_channels(&network(&input, &plain)?).map(drop))?;
-    let training = best(|| {
-        softmax_channels(&network(&input, &tracked)?)?
-            .sqr()?
-            .sum_all()?
-            .backward()
-            .map(drop)
-    })?;
-    let peak = peak();
-    // 193.6 thousand multiply-adds a voxel; three times that with gradients.
-    for (what, seconds, operations) in [
-        ("inference", inference, 387.2e3),
-        ("training", training, 3.0 * 387.2e3),
-    ] {
-        let rate = voxels * operations / seconds / 1e9;
-        println!(
-            "U-Net {what:10} {:8.3} Mvoxel/s {rate:7.1} GFLOP/s {:4.0} %",
-            voxels / seconds / 1e6,
-            100.0 * rate / peak
-        );
-    }
+    let seconds = best(|| softmax_channels(&network(&input, &parameters)?).map(drop))?;
+    // 193.6 thousand multiply-adds a voxel.
+    let rate = voxels * 387.2e3 / seconds / 1e9;
+    println!(
+        "U-Net {:8.3} Mvoxel/s {rate:7.1} GFLOP/s {:4.0} %",
+        voxels / seconds / 1e6,
+        100.0 * rate / peak(dtype)
+    );
     Ok(())
 }
 
 fn main() -> Result<()> {
-    let arguments: Vec<usize> = std::env::args()
-        .skip(1)
-        .filter_map(|argument| argument.parse().ok())
-        .collect();
-    let side = arguments.first().map_or(56, |side| side.next_multiple_of(8));
-    let batch = arguments.get(1).copied().unwrap_or(1);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut sizes = arguments
+        .iter()
+        .filter_map(|argument| argument.parse::<usize>().ok());
+    let side = sizes.next().map_or(56, |side| side.next_multiple_of(8));
+    let batch = sizes.next().unwrap_or(1);
+    let dtype = if arguments.iter().any(|argument| argument == "bf16") {
+        DType::BF16
+    } else {
+        DType::F32
+    };
     let (isa, threads) = (Isa::current(), rayon::current_num_threads());
     println!(
-        "{batch} x {side}³ voxels, {:?}, {isa:?}, {threads} threads, peak {:.0} GFLOP/s",
-        DType::F32,
-        peak()
+        "{batch} x {side}³ voxels, {dtype:?}, {isa:?}, {threads} threads, peak {:.0} GFLOP/s",
+        peak(dtype)
     );
     for layer in layers() {
-        time_layer(&layer, side, batch)?;
+        time_layer(&layer, side, batch, dtype)?;
     }
-    time_network(side, batch)
+    time_network(side, batch, dtype)
 }
