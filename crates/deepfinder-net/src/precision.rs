@@ -3,6 +3,8 @@ use std::fmt;
 use candle_conv3d::cpu::Isa;
 use candle_core::{DType, Device};
 
+use crate::{INFLUENCE, ORIGIN_MULTIPLE, RECEPTIVE_FIELD, ReceptiveField, SIDE_MULTIPLE};
+
 /// What a network computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
@@ -27,6 +29,29 @@ impl Precision {
     /// Whether there are instructions for it. Otherwise it gives the same results, but later than f32 would.
     pub fn is_native(self, device: &Device) -> bool {
         self == Self::F32 || !device.is_cpu() || Isa::current().has_bf16()
+    }
+
+    /// How far the last bits of a result look, on each axis (D, H, W): [`INFLUENCE`], or in bf16, where no outputs are
+    /// computed together, no further than the network itself.
+    pub fn influence(self) -> [ReceptiveField; 3] {
+        match self {
+            Self::F32 => INFLUENCE,
+            Self::Bf16 => [RECEPTIVE_FIELD; 3],
+        }
+    }
+
+    /// Where a part of a volume may begin, on each axis (D, H, W): at multiples of [`ORIGIN_MULTIPLE`], or in bf16 of
+    /// [`SIDE_MULTIPLE`].
+    pub fn origin_multiple(self) -> [usize; 3] {
+        match self {
+            Self::F32 => ORIGIN_MULTIPLE,
+            Self::Bf16 => [SIDE_MULTIPLE; 3],
+        }
+    }
+
+    /// Bytes of a value between layers.
+    pub fn bytes(self) -> usize {
+        self.dtype().size_in_bytes()
     }
 
     /// The element type of volumes between layers.
