@@ -10,6 +10,7 @@ use super::{
     conv::Convolution,
     pool,
     prepacked::check_output,
+    shape_error,
     storage::{dispatch, read, write},
     upsample::UpConvolution,
     volume_shape,
@@ -62,6 +63,9 @@ pub fn conv3d_gradients(
         padding,
         activation: Activation::Identity,
     };
+    if !matches!(sources.len(), 1 | 2) {
+        return Err(shape_error(NAME, "the sources", "one or two", gradient));
+    }
     let (op, parameters) = Convolution::new(NAME, sources, weight, None, &config)?;
     check_types(NAME, &[sources, &[gradient]].concat(), &[weight])?;
     let (batch, size) = op.result_size();

@@ -185,6 +185,7 @@ fn one_by_one_are_those_of_the_walk_back() -> Result<()> {
                 .is_empty()
         );
         assert!(conv3d_gradients(&sources, &fixed, &gradient, Padding::Same, true).is_err());
+        assert!(conv3d_gradients(&[], &fixed, &gradient, padding, true).is_err());
 
         let input = volume(&[1, 18, 2, 4, 2], 6)?;
         let (weight, bias) = (
