@@ -47,6 +47,20 @@ def relion():
     motl = starfile.read(folder / "stopgap.star")
     found = np.stack([motl[f"orig_{axis}"] + motl[f"{axis}_shift"] for axis in "xyz"], axis=1)
     same("stopgap positions", found, POSITIONS + 1)
+    boxes = starfile.read(folder / "picks.cbox", always_dict=True)["cryolo"]
+    found = np.stack([boxes["CoordinateX"] + boxes["Width"] / 2, boxes["CoordinateY"] + boxes["Height"] / 2, boxes["CoordinateZ"]], axis=1)
+    same("cbox positions", found, POSITIONS)
+    same("cbox scores", boxes["Confidence"], [0.5, 0.25])
+
+
+def spreadsheet():
+    import openpyxl
+
+    titles, *rows = openpyxl.load_workbook(folder / "picks.xlsx").active.values
+    rows = [dict(zip(titles, row)) for row in rows]
+    same("xlsx positions", [[row[axis] for axis in "xyz"] for row in rows], POSITIONS)
+    same("xlsx angles", [rows[0]["phi"], rows[0]["psi"], rows[0]["theta"]], [ANGLES["phi"], ANGLES["psi"], ANGLES["the"]])
+    assert [(row["Tomo IDX"], row["Object ID"], row["Class label"]) for row in rows] == [("TS_01", 1, 1), ("TS_01", 2, 2)]
 
 
 def em():
@@ -117,7 +131,7 @@ def voxels():
 
 
 missing = []
-for check in [relion, em, imod, copick, volumes]:
+for check in [relion, spreadsheet, em, imod, copick, volumes]:
     try:
         check()
     except ImportError as error:

@@ -79,10 +79,19 @@ impl Bench {
 
     /// Runs the program with space-separated arguments.
     pub fn run(&self, arguments: &str) -> Finished {
-        let output = self
-            .command(arguments.split_whitespace())
-            .output()
-            .expect("the program starts");
+        self.run_with(&[], arguments)
+    }
+
+    /// Runs it with these variables in its environment; without those that have no value.
+    pub fn run_with(&self, variables: &[(&str, Option<&str>)], arguments: &str) -> Finished {
+        let mut command = self.command(arguments.split_whitespace());
+        for (name, value) in variables {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let output = command.output().expect("the program starts");
         Finished {
             arguments: arguments.to_owned(),
             output,

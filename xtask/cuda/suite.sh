@@ -17,10 +17,12 @@ step() { # name, command...
   name=$1
   shift
   echo "== $name" >&2
-  if "$@" > "$results/$name.txt" 2> "$results/$name.err"; then
+  "$@" > "$results/$name.txt" 2> "$results/$name.err"
+  code=$?
+  if [ $code -eq 0 ]; then
     state=ok
   else
-    state="FAILED ($?)"
+    state="FAILED ($code)"
     failed=1
   fi
   cat "$results/$name.txt" "$results/$name.err" >&2
@@ -34,8 +36,12 @@ refused() { # a command that must end with exit code 2
 
 : > "$results/steps"
 step devices ./deepfinder info --devices
-step gpu-memory nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
 step check-device ./deepfinder check-device --device "$device"
+if [ "$code" -eq 2 ]; then
+  echo "nothing more is run: $device cannot be had here, for the reason above" >&2
+  exit 2
+fi
+step gpu-memory nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
 step check-processor ./deepfinder check-device --device cpu
 step bad-device refused ./deepfinder bench --device cuda:4096
 step demo-gpu ./deepfinder demo --device "$device" --out "$results/demo-gpu"

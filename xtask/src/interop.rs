@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::metadata::{Metadata, cargo};
 
 /// What reads our files.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "starfile",
     "mrcfile",
     "emfile",
@@ -18,6 +18,7 @@ const PACKAGES: [&str; 9] = [
     "zarr",
     "h5py",
     "tifffile",
+    "openpyxl",
     "scipy",
 ];
 
@@ -28,12 +29,14 @@ const TOMOGRAMS: &str = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeri
     _rlnTomoSizeY #4\n_rlnTomoSizeZ #5\nTS_01 2.0 2000 1500 1000\n";
 
 /// Conversions: input, output, further arguments.
-const CONVERSIONS: [(&str, &str, &str); 16] = [
+const CONVERSIONS: [(&str, &str, &str); 18] = [
     ("picks.csv", "relion5.star", "--tomograms tomograms.star"),
     ("picks.csv", "relion4.star", "--to relion4"),
     ("picks.csv", "stopgap.star", "--to stopgap"),
     ("picks.csv", "av3.em", ""),
     ("picks.csv", "imod.mod", ""),
+    ("picks.csv", "picks.xlsx", ""),
+    ("picks.csv", "picks.cbox", ""),
     (
         "picks.csv",
         "copick.json",

@@ -619,6 +619,12 @@ fn fields(table: &mut Table, prefix: &str, value: &Value) {
                 );
             }
         }
+        Value::Array(values) if values.iter().any(is_sentence) => {
+            for (index, value) in values.iter().enumerate() {
+                let name = if index == 0 { prefix } else { "" };
+                table.add_row([name.to_owned(), plain(value)]);
+            }
+        }
         Value::Array(values) if values.iter().all(|value| !value.is_object()) => {
             if !values.is_empty() {
                 let joined: Vec<_> = values.iter().map(plain).collect();
@@ -630,6 +636,14 @@ fn fields(table: &mut Table, prefix: &str, value: &Value) {
             table.add_row([prefix.to_owned(), plain(value)]);
         }
     }
+}
+
+/// Whether a value takes a line of its own.
+fn is_sentence(value: &Value) -> bool {
+    const WORDS: usize = 4;
+    value
+        .as_str()
+        .is_some_and(|text| text.split(' ').count() >= WORDS)
 }
 
 fn plain(value: &Value) -> String {

@@ -39,6 +39,10 @@ impl PartialFile {
             path: target.to_owned(),
             what,
         };
+        if crate::is_volume_url(target) {
+            let what = "only OME-Zarr is written to a store, by `deepfinder convert`: write to a disk first";
+            return Err(unwritable(what.to_owned()));
+        }
         let Some(name) = target.file_name() else {
             return Err(unwritable("the path names no file: add a file name".to_owned()));
         };

@@ -41,6 +41,6 @@ pub use particles::{
 pub use structure::{Assembly, is_structure, read_structure};
 pub use volume::{
     ElementType, MrcWriter, OmeZarr, VolumeFile, VolumeFormat, VolumeFormatEntry, VolumeInfo, Voxel,
-    is_volume_folder, open_hdf5_dataset, open_volume, read_label_map, read_volume, volume_formats,
-    write_hdf5, write_hdf5_datasets, write_mrc, write_ome_zarr, write_volume,
+    check_ome_zarr_writable, is_volume_folder, is_volume_url, open_hdf5_dataset, open_volume, read_label_map,
+    read_volume, volume_formats, write_hdf5, write_hdf5_datasets, write_mrc, write_ome_zarr, write_volume,
 };

@@ -4,8 +4,9 @@ use deepfinder_core::{
     Binned, Label, Particle, ParticleList, Rotation, Volume, VolumeReader, VoxelSize, read_whole,
 };
 use deepfinder_io::{
-    CopickProject, ElementType, OmeZarr, ParticleFormat, ReadOptions, Voxel, WriteOptions, encode_particles,
-    is_particle_list, open_volume, read_particle_file, write_ome_zarr, write_particle_file, write_volume,
+    CopickProject, ElementType, OmeZarr, ParticleFormat, ReadOptions, Voxel, WriteOptions,
+    check_ome_zarr_writable, encode_particles, is_particle_list, is_volume_url, open_volume,
+    read_particle_file, write_ome_zarr, write_particle_file, write_volume,
 };
 use serde::Serialize;
 
@@ -250,7 +251,7 @@ fn convert_volume(job: &ConvertJob) -> Result<Converted> {
         job.output.clone()
     };
     if !job.dry_run {
-        check_output_volume(&output, &job.input)?;
+        check_output_volume(&output, &job.input, job.ome_zarr)?;
         // Integers stay integers: a label map must not come out as floating-point numbers.
         let integers = !matches!(
             info.element_type,
@@ -300,16 +301,18 @@ fn segmentation_path(job: &ConvertJob, voxel_size: Option<VoxelSize>) -> Result<
     Ok(project.segmentation_path(run, size, "deepfinder", "1")?)
 }
 
+/// Whether OME-Zarr is written there: in a store under any name.
 fn is_zarr_name(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("zarr"))
+    let ending = path.extension();
+    is_volume_url(path) || ending.is_some_and(|ending| ending.eq_ignore_ascii_case("zarr"))
 }
 
 /// As [`check_output`]; a volume of OME-Zarr that is there already is a folder, and is replaced.
-fn check_output_volume(output: &Path, input: &Path) -> Result<()> {
+fn check_output_volume(output: &Path, input: &Path, version: OmeZarr) -> Result<()> {
     if !is_zarr_name(output) {
         return check_output(output, input);
     }
+    check_ome_zarr_writable(output, version)?;
     match (output.canonicalize(), input.canonicalize()) {
         (Ok(a), Ok(b)) if a == b => Err(PipelineError::input(format!(
             "{}: the output would overwrite the input; choose another name",

@@ -5,7 +5,7 @@
 //! of one class: the points of the `CryoET` Data Portal. The spreadsheets of the reference have the same columns.
 
 use ::csv::{Position, ReaderBuilder, StringRecord, Trim, WriterBuilder};
-use deepfinder_core::{Particle, Rotation};
+use deepfinder_core::{Particle, ParticleList, Rotation};
 
 use super::Parsed;
 use super::fields::{Fields, Input, angles, decimal, present};
@@ -105,36 +105,44 @@ pub(super) fn read_table(
 }
 
 pub(super) fn write(output: &Output<'_>) -> String {
-    let list = output.list;
     let delimiter = if output.extension == "tsv" { b'\t' } else { b',' };
     let mut writer = WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
+    let (header, rows) = table(output.list);
+    // Writing to memory cannot fail.
+    let _ = writer.write_record(header);
+    for row in rows {
+        let _ = writer.write_record(row);
+    }
+    String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+}
+
+/// The list as columns with their names, and a row a particle; of what no particle has, there is no column.
+pub(super) fn table(list: &ParticleList) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let has_rotations = list.iter().any(|particle| particle.rotation.is_some());
     let has_scores = list.iter().any(|particle| particle.score.is_some());
     let has_sizes = list.iter().any(|particle| particle.size_voxels.is_some());
     let has_tomograms = list.iter().any(|particle| particle.tomogram.is_some());
 
-    let mut header = vec!["class_label", "x", "y", "z"];
-    header.extend(["phi", "psi", "the"].into_iter().filter(|_| has_rotations));
+    let mut header = vec![LABEL[0], "x", "y", "z"];
+    header.extend([PHI[0], PSI[0], THE[0]].into_iter().filter(|_| has_rotations));
     header.extend(has_scores.then_some(SCORE[0]));
     header.extend(has_sizes.then_some(SIZE[0]));
     header.extend(has_tomograms.then_some(TOMOGRAM[0]));
     header.extend(list.voxel_size.and(Some(VOXEL_SIZE[0])));
-    // Writing to memory cannot fail.
-    let _ = writer.write_record(header);
-    for particle in list.iter() {
-        let mut record = vec![particle.label.to_string()];
-        record.extend(particle.position.map(decimal));
+    let row = |particle: &Particle| {
+        let mut row = vec![particle.label.to_string()];
+        row.extend(particle.position.map(decimal));
         if has_rotations {
-            record.extend(particle.rotation.map_or_else(Default::default, angles));
+            row.extend(particle.rotation.map_or_else(Default::default, angles));
         }
         let optional = |value: Option<String>| value.unwrap_or_default();
-        record.extend(has_scores.then(|| optional(particle.score.map(|score| score.to_string()))));
-        record.extend(has_sizes.then(|| optional(particle.size_voxels.map(|size| size.to_string()))));
-        record.extend(has_tomograms.then(|| optional(particle.tomogram.as_ref().map(ToString::to_string))));
-        record.extend(list.voxel_size.map(|size| size.angstrom().to_string()));
-        let _ = writer.write_record(record);
-    }
-    String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+        row.extend(has_scores.then(|| optional(particle.score.map(|score| score.to_string()))));
+        row.extend(has_sizes.then(|| optional(particle.size_voxels.map(|size| size.to_string()))));
+        row.extend(has_tomograms.then(|| optional(particle.tomogram.as_ref().map(ToString::to_string))));
+        row.extend(list.voxel_size.map(|size| size.angstrom().to_string()));
+        row
+    };
+    (header, list.iter().map(row).collect())
 }
 
 /// Where the fields of a particle stand.

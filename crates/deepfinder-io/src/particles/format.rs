@@ -61,13 +61,13 @@ pub enum ParticleFormat {
     Portal,
     /// Lines `x y z` or `class x y z`, as crYOLO and `DeepETPicker` write them.
     Coords,
-    /// crYOLO's boxes with their corner.
+    /// crYOLO's boxes with their scores.
     Cbox,
-    /// Boxes of one plane.
+    /// Boxes of crYOLO and EMAN: of a tomogram by their middle, of one plane by their corner.
     Boxes,
     /// Markers of `ChimeraX`.
     Cmm,
-    /// Spheres and arrows of `ChimeraX`, for pictures.
+    /// Spheres and arrows of `ChimeraX`.
     Bild,
 }
 
@@ -175,7 +175,7 @@ const FORMATS: &[FormatEntry] = &[
         read: Some(csv::read), write: Some(|out| Ok(csv::write(out).into())) },
     FormatEntry { format: ParticleFormat::Xlsx, id: "xlsx", name: "XLSX of the reference", extensions: &["xlsx"],
         positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("crsntv"),
-        read: Some(xlsx::read), write: None },
+        read: Some(xlsx::read), write: Some(xlsx::write) },
     FormatEntry { format: ParticleFormat::Relion5, id: "relion5", name: "RELION 5 STAR", extensions: &["star"],
         positions: CENTRED, first_voxel: 0.0, angles: ZYZ, holds: Holds::of("crstv"),
         read: STAR, write: Some(|out| relion_write::write(out, ParticleFormat::Relion5).map(Into::into)) },
@@ -223,17 +223,17 @@ const FORMATS: &[FormatEntry] = &[
         positions: VOXELS, first_voxel: 0.0, angles: NONE, holds: Holds::of("c"),
         read: Some(coords::read), write: Some(|out| Ok(coords::write(out).into())) },
     FormatEntry { format: ParticleFormat::Cbox, id: "cbox", name: "crYOLO CBOX", extensions: &["cbox"],
-        positions: "voxels, corner of a box", first_voxel: 0.0, angles: NONE, holds: Holds::of("s"),
-        read: Some(cbox::read), write: None },
-    FormatEntry { format: ParticleFormat::Boxes, id: "box", name: "boxes of a plane, crYOLO and EMAN", extensions: &["box"],
-        positions: "pixels, corner of a box; z is 0", first_voxel: 0.0, angles: NONE, holds: Holds::of(""),
-        read: Some(boxes::read), write: None },
+        positions: "voxels, corner of a box in x and y, its middle in z", first_voxel: 0.0, angles: NONE, holds: Holds::of("s"),
+        read: Some(cbox::read), write: Some(|out| Ok(cbox::write(out).into())) },
+    FormatEntry { format: ParticleFormat::Boxes, id: "box", name: "boxes, crYOLO and EMAN", extensions: &["box"],
+        positions: "voxels, first centre 0; of a plane: corner of a box, z is 0", first_voxel: 0.0, angles: NONE, holds: Holds::of(""),
+        read: Some(boxes::read), write: Some(|out| Ok(boxes::write(out).into())) },
     FormatEntry { format: ParticleFormat::Cmm, id: "cmm", name: "ChimeraX markers", extensions: &["cmm"],
         positions: "Å, first centre 0", first_voxel: 0.0, angles: NONE, holds: Holds::of("c"),
         read: Some(cmm::read), write: Some(|out| Ok(cmm::write(out).into())) },
     FormatEntry { format: ParticleFormat::Bild, id: "bild", name: "ChimeraX BILD", extensions: &["bild", "bld"],
         positions: "Å, first centre 0", first_voxel: 0.0, angles: "arrow along z", holds: Holds::of("cr"),
-        read: None, write: Some(|out| Ok(bild::write(out).into())) },
+        read: Some(bild::read), write: Some(|out| Ok(bild::write(out).into())) },
     FormatEntry { format: ParticleFormat::ShrecText, id: "shrec", name: "SHREC text", extensions: &[],
         positions: VOXELS, first_voxel: 0.0, angles: ZXZ, holds: Holds::of("cr"),
         read: Some(|input| text::read_shrec(input, ShrecColumns::Xyz)),

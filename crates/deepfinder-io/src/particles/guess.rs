@@ -2,7 +2,7 @@
 
 use super::fields::Input;
 use super::format::extension;
-use super::{ParticleFormat, av3, csv, dynamo, particle_formats, text, xlsx};
+use super::{ParticleFormat, av3, bild, csv, dynamo, particle_formats, text, xlsx};
 use crate::{IoError, Result};
 
 pub(super) fn guess(input: &Input<'_>) -> Result<ParticleFormat> {
@@ -26,6 +26,9 @@ pub(super) fn guess(input: &Input<'_>) -> Result<ParticleFormat> {
     }
     if let Some(format) = guess_star(content) {
         return Ok(format);
+    }
+    if bild::is_picture(content) {
+        return Ok(ParticleFormat::Bild);
     }
     let extension = extension(input.path).unwrap_or_default();
     if csv::has_header(content) {
@@ -148,6 +151,12 @@ mod tests {
             "{\"type\": \"point\", \"location\": {}}",
             Some(ParticleFormat::Portal),
         );
+        check(
+            "a.txt",
+            ".comment ours\n.color 1 0 0\n.sphere 1 2 3 4\n",
+            Some(ParticleFormat::Bild),
+        );
+        check("a.box", "1 2 3\n", Some(ParticleFormat::Boxes));
         check("a.dat", "hello\n", None);
     }
 }

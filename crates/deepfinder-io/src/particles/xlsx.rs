@@ -1,21 +1,25 @@
 //! Spreadsheets of the reference implementation (XLSX, <https://ecma-international.org/publications-and-standards/standards/ecma-376/>):
 //! the first sheet holds the columns `Tomo IDX`, `Object ID`, `Class label`, `x`, `y`, `z`, `psi`, `phi`, `theta`,
-//! `Cluster size`. What they mean is what the columns of CSV mean.
+//! `Cluster size`. What they mean is what the columns of CSV mean. Where there are scores and a voxel size, `Score` and
+//! `voxel_size_angstrom` are written behind them.
 //!
 //! A spreadsheet is XML under ZIP. Cells are read as they stand: numbers, text, shared text; formulas by their last value.
 
 use std::borrow::Cow;
-use std::io::{Cursor, Read};
+use std::fmt::Write as _;
+use std::io::{Cursor, Read, Write as _};
 
 use ::csv::StringRecord;
-use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
-use zip::{CompressionMethod, ZipArchive};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::Parsed;
-use super::csv::read_table;
+use super::csv::{read_table, table};
 use super::fields::Input;
+use super::format::Output;
 use crate::{IoError, Result};
 
 /// What a ZIP archive begins with.
@@ -31,6 +35,47 @@ const MOST_COLUMNS: usize = 256;
 const MOST_TEXT: usize = 32_767;
 
 const SHEET: &str = "xl/worksheets/sheet1.xml";
+
+/// Titles of the columns that are written, and what CSV calls them; numbers of particles have no name there.
+const TITLES: [(&str, &str); 12] = [
+    ("Tomo IDX", "tomogram"),
+    ("Object ID", ""),
+    ("Class label", "class_label"),
+    ("x", "x"),
+    ("y", "y"),
+    ("z", "z"),
+    ("psi", "psi"),
+    ("phi", "phi"),
+    ("theta", "the"),
+    ("Cluster size", "cluster_size"),
+    ("Score", "score"),
+    ("voxel_size_angstrom", "voxel_size_angstrom"),
+];
+
+/// Columns that the reference always has, known or not.
+const ALWAYS: usize = 10;
+
+/// The parts of a spreadsheet beside its sheet, as short as Excel takes them.
+const PARTS: [(&str, &str); 4] = [
+    (
+        "[Content_Types].xml",
+        r#"<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>"#,
+    ),
+    (
+        "_rels/.rels",
+        r#"<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>"#,
+    ),
+    (
+        "xl/workbook.xml",
+        r#"<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets><sheet name="objects" sheetId="1" r:id="rId1"/></sheets></workbook>"#,
+    ),
+    (
+        "xl/_rels/workbook.xml.rels",
+        r#"<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>"#,
+    ),
+];
+
+const DECLARATION: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?>"#;
 
 /// A row of a sheet: its number, and its cells by their column.
 type Row<'a> = (u64, Vec<(usize, Cow<'a, str>)>);
@@ -54,6 +99,75 @@ pub(super) fn read(input: &Input<'_>) -> Parsed {
     let rows = rows.filter(|(_, cells)| cells.iter().any(|(_, text)| !text.trim().is_empty()));
     let rows = rows.map(|(number, cells)| Ok((number, record(&cells, width))));
     read_table(input, "row", &record(&header, width), rows)
+}
+
+pub(super) fn write(output: &mut Output<'_>) -> Result<Vec<u8>> {
+    // Packed with nothing: what `zip` would need for that makes candle, which has it too, be compiled anew.
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let sheet = sheet(output);
+    let mut put = |name: &str, text: &str| {
+        archive.start_file(name, options)?;
+        archive.write_all(DECLARATION.as_bytes())?;
+        archive.write_all(text.as_bytes())?;
+        Ok::<(), zip::result::ZipError>(())
+    };
+    let parts = PARTS.into_iter().chain([(SHEET, sheet.as_str())]);
+    for (name, text) in parts {
+        put(name, text).map_err(IoError::format(output.path, "XLSX"))?;
+    }
+    let finished = archive.finish().map_err(IoError::format(output.path, "XLSX"))?;
+    Ok(finished.into_inner())
+}
+
+/// The sheet: a row of titles, and a row a particle.
+fn sheet(output: &Output<'_>) -> String {
+    const SHEET_XMLNS: &str = "http://schemas.openxmlformats.org/spreadsheetml/2006/main";
+    let (header, rows) = table(output.list);
+    let place = |column: &str| header.iter().position(|name| *name == column);
+    let columns: Vec<(&str, Option<usize>)> = TITLES
+        .into_iter()
+        .enumerate()
+        .map(|(index, (title, column))| (index, title, place(column)))
+        .filter(|(index, _, place)| *index < ALWAYS || place.is_some())
+        .map(|(_, title, place)| (title, place))
+        .collect();
+    let mut text = format!(r#"<worksheet xmlns="{SHEET_XMLNS}"><sheetData><row>"#);
+    for (title, _) in &columns {
+        put_cell(&mut text, title);
+    }
+    text.push_str("</row>");
+    for (index, row) in rows.iter().enumerate() {
+        text.push_str("<row>");
+        let number = (index + 1).to_string();
+        for (title, place) in &columns {
+            let cell = match place {
+                Some(place) => row[*place].as_str(),
+                None if *title == TITLES[1].0 => &number,
+                None => "",
+            };
+            put_cell(&mut text, cell);
+        }
+        text.push_str("</row>");
+    }
+    text.push_str("</sheetData></worksheet>");
+    text
+}
+
+/// A cell: a number where the text is one and comes back as the same text, as `007` does not.
+fn put_cell(text: &mut String, cell: &str) {
+    let is_number = cell.parse::<f64>().is_ok_and(f64::is_finite);
+    let is_kept = cell.parse::<i64>().is_ok_and(|number| number.to_string() == cell);
+    // Writing to a string cannot fail.
+    let _ = match cell {
+        "" => write!(text, "<c/>"),
+        _ if is_kept || (is_number && cell.contains('.')) => write!(text, "<c><v>{cell}</v></c>"),
+        _ => write!(
+            text,
+            r#"<c t="inlineStr"><is><t xml:space="preserve">{}</t></is></c>"#,
+            escape(cell)
+        ),
+    };
 }
 
 fn record(cells: &[(usize, Cow<'_, str>)], width: usize) -> StringRecord {

@@ -165,7 +165,7 @@ pub fn open_volume(path: &Path) -> Result<VolumeFile> {
 }
 
 /// Writes a volume in the format of the path's extension: `.mrc`, `.rec`, `.map`, also with `.gz` or `.bz2`, `.h5` with
-/// the volume as `/dataset`, `.tif`, `.em`, `.npy`, or `.zarr` (OME-Zarr 0.4).
+/// the volume as `/dataset`, `.tif`, `.em`, `.npy`, or `.zarr` (OME-Zarr 0.4); and OME-Zarr 0.4 at `s3://BUCKET/PATH`.
 ///
 /// EM and NPY have no place for the voxel size, TIFF, EM and NPY none for the origin.
 ///
@@ -173,6 +173,9 @@ pub fn open_volume(path: &Path) -> Result<VolumeFile> {
 /// [`IoError`] where the extension is no format that is written, or where writing fails; an existing file is
 /// then as it was.
 pub fn write_volume<T: Voxel>(path: &Path, volume: &Volume<T>) -> Result<()> {
+    if zarr::is_url(path) {
+        return zarr::write_ome_zarr(path, volume, OmeZarr::default());
+    }
     match by_extension(path).map(|format| format.format) {
         Some(VolumeFormat::Mrc) => mrc::write_mrc(path, volume),
         Some(VolumeFormat::Hdf5) => hdf5::write_hdf5(path, volume, hdf5::DEFAULT_DATASET),

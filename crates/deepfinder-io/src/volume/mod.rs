@@ -23,7 +23,7 @@ pub use format::{
 };
 pub use hdf5::{open_hdf5_dataset, write_hdf5, write_hdf5_datasets};
 pub use mrc::{MrcWriter, write_mrc};
-pub use zarr::{OmeZarr, write_ome_zarr};
+pub use zarr::{OmeZarr, check_ome_zarr_writable, is_url as is_volume_url, write_ome_zarr};
 
 use crate::{IoError, Result};
 use element::{Decoded, NoLabel};

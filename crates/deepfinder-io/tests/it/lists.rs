@@ -350,13 +350,27 @@ fn formats_without_a_real_file() {
     assert_eq!(file.classes.name_of(1), "ribosome");
     check_round_trip(&file, &options);
 
-    let cbox = "data_global\n\n_version 1.0\n\ndata_cryolo\n\nloop_\n_CoordinateX #1\n_CoordinateY #2\n_CoordinateZ #3\n_Width #4\n_Height #5\n_Depth #6\n_EstWidth #7\n_EstHeight #8\n_Confidence #9\n_NumBoxes #10\n_Angle #11\n\n10.0 20.0 30.0 8 8 4 <NA> <NA> 0.75 3 <NA>\n";
+    // The corner in x and y, the middle in z: crYOLO's tools add no half of the depth.
+    let cbox = "data_global\n\n_cbox_format_version 1.0\n\ndata_cryolo\n\nloop_\n_CoordinateX #1\n_CoordinateY #2\n_CoordinateZ #3\n_Width #4\n_Height #5\n_Depth #6\n_EstWidth #7\n_EstHeight #8\n_Confidence #9\n_NumBoxes #10\n_Angle #11\n\n10.0 20.0 30.0 8 8 4 <NA> <NA> 0.75 3 <NA>\n\ndata_cryolo_include\n\nloop_\n_slice_index #1\n30\n";
     let file = read(cbox, &ReadOptions::default());
     assert_eq!(
         (file.format, file.particles[0].position),
-        (ParticleFormat::Cbox, [14.0, 24.0, 32.0])
+        (ParticleFormat::Cbox, [14.0, 24.0, 30.0])
     );
     assert_eq!(file.particles[0].score, Some(0.75));
+    check_round_trip(&file, &ReadOptions::default());
+
+    // crYOLO's boxes of a tomogram are told from its points by their ending only.
+    let boxes = ReadOptions {
+        format: Some(ParticleFormat::Boxes),
+        ..ReadOptions::default()
+    };
+    let file = read("10.5\t20\t30\n4\t5\t6.25\n", &boxes);
+    assert_eq!(
+        [file.particles[0].position, file.particles[1].position],
+        [[10.5, 20.0, 30.0], [4.0, 5.0, 6.25]]
+    );
+    check_round_trip(&file, &boxes);
 
     let portal = "{\"type\": \"orientedPoint\", \"location\": {\"x\": 1.5, \"y\": 2, \"z\": 3}, \"xyz_rotation_matrix\": [[0, -1, 0], [1, 0, 0], [0, 0, 1]], \"instance_id\": 7}\n{\"type\": \"point\", \"location\": {\"x\": 4, \"y\": 5, \"z\": 6}}\n";
     let file = read(portal, &ReadOptions::default());
@@ -383,6 +397,38 @@ fn formats_without_a_real_file() {
     );
     assert_eq!(file.classes.name_of(1), "a b");
     check_round_trip(&file, &at(10.0));
+
+    // A comment before a colour is a class; the sphere's arrow points along −y, the last one belongs to nothing.
+    let bild = ".comment made by hand\n.transparency 0.5\n.comment ribosome 80S\n.color 1 0 0\n.sphere 20 40.5 -10 5\n.arrow 20 40.5 -10 20 0.5 -10 1 2\n.color blue\n.marker 1 2 3\n.arrow 7 8 9 1 1 1\n";
+    let file = read(bild, &at(10.0));
+    assert_eq!(file.format, ParticleFormat::Bild);
+    let axis = file.particles[0].rotation.unwrap().apply([0.0, 0.0, 1.0]);
+    assert_eq!(axis.map(|value| value.round() + 0.0), [0.0, -1.0, 0.0]);
+    assert_eq!(
+        (file.particles[0].position, file.particles[1].position),
+        ([2.0, 4.05, -1.0], [0.1, 0.2, 0.3])
+    );
+    assert_eq!(file.particles[1].rotation, None);
+    assert_eq!(file.classes.name_of(1), "ribosome 80S");
+    assert!(
+        file.notes.iter().any(|note| note.starts_with("2 lines")),
+        "{:?}",
+        file.notes
+    );
+    check_round_trip(&file, &at(10.0));
+    // Arrows alone are particles too.
+    let file = read(".arrow 10 20 30 10 20 31\n", &at(10.0));
+    assert_eq!(file.particles[0].position, [1.0, 2.0, 3.0]);
+    assert!(file.particles[0].rotation.unwrap().angle_to(Rotation::IDENTITY) < 1e-9);
+    for (text, word) in [
+        (".sphere 1 2 3 4\n.translate 1 2 3\n", "line 2"),
+        (".sphere 1 2\n", "line 1"),
+        (".color red\n.cylinder 1 2 3 4 5 6 1\n", "no particles"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = read_particle_file(&path, &at(10.0)).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
 }
 
 /// A list with everything is written in every format; what comes back is what the table says the format holds.
@@ -453,6 +499,14 @@ fn every_format_keeps_what_it_says() {
         assert_eq!(file.format, entry.format, "{}", entry.id);
         for particle in &mut list.particles {
             particle.rotation = particle.rotation.filter(|_| holds.rotation);
+            if entry.format == ParticleFormat::Bild {
+                // An arrow does not say how a particle is turned about it.
+                particle.rotation = particle.rotation.map(|rotation| {
+                    let [_, psi, the] = rotation.to_zxz_degrees();
+                    Rotation::from_zxz_degrees(0.0, psi, the)
+                });
+                assert!(notes.iter().any(|note| note.contains("about their z axis")));
+            }
             particle.score = particle.score.filter(|_| holds.score);
             particle.size_voxels = particle.size_voxels.filter(|_| holds.size);
             particle.tomogram = particle.tomogram.take().filter(|_| holds.tomogram);

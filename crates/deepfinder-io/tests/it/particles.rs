@@ -270,7 +270,7 @@ fn lists_are_written_as_people_expect() {
     let message = write_particles(&folder.path().join("p.doc"), &list)
         .unwrap_err()
         .to_string();
-    assert!(message.contains(".xml, .csv, .star"), "{message}");
+    assert!(message.contains(".xml, .csv, .xlsx, .star"), "{message}");
 }
 
 /// Spreadsheets by two packages: text in the cells, and text that cells share.
@@ -290,6 +290,19 @@ fn spreadsheets_of_the_reference() {
     }
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("p.xlsx");
+    // What is text stays text: a tomogram `007` is none of the number 7.
+    let mut particle = Particle::new([-1.0, 2.5, 0.1 + 0.2], 3);
+    particle.tomogram = Some("007".into());
+    particle.score = Some(-2.0);
+    let mut other = Particle::new([0.0; 3], 1);
+    other.tomogram = Some("a <b> & \"c\" ".into());
+    let mut list = ParticleList::from(vec![particle, other]);
+    list.voxel_size = VoxelSize::new(10.0).ok();
+    write_particles(&path, &list).unwrap();
+    let again = read_particle_file(&path, &ReadOptions::default()).unwrap();
+    let trimmed = "a <b> & \"c\"";
+    list.particles[1].tomogram = Some(trimmed.into());
+    assert_eq!(again.particles, list);
     let valid = std::fs::read(folder.join("openpyxl.xlsx")).unwrap();
     for (bytes, word) in [
         (&valid[..valid.len() / 2], "XLSX"),
@@ -313,11 +326,11 @@ fn boxes_of_a_plane_become_their_centres() {
     let positions: Vec<[f64; 3]> = file.particles.iter().map(|particle| particle.position).collect();
     assert_eq!(positions, [[132.0, 216.0, 0.0], [14.5, 24.0, 0.0]]);
     assert!(file.notes.iter().any(|note| note.contains("z is 0")));
-    std::fs::write(&path, "100 200 64\n").unwrap();
+    std::fs::write(&path, "100 200 64 64\n100 200 64\n").unwrap();
     let error = read_particle_file(&path, &ReadOptions::default())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("line 1") && error.contains("width"), "{error}");
+    assert!(error.contains("line 2") && error.contains("width"), "{error}");
 }
 
 #[test]

@@ -148,7 +148,9 @@ fn what_a_store_refuses_is_said() {
     let volume = read_volume(&fixtures().join("v3/pyramid.zarr")).unwrap();
     let error = write_volume(&server.path("new.zarr"), &volume).unwrap_err();
     assert!(
-        error.to_string().contains("nothing is written to stores"),
+        error
+            .to_string()
+            .contains("nothing can be written to a web address"),
         "{error}"
     );
 }

@@ -251,7 +251,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("v.zarr");
         let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/zarr"));
-        for name in ["v2/blosc-lz4-f4", "v2/blosc-zstd-bits-f4", "v2/zstd-f4", "v3/blosc-float32", "v3/pyramid.zarr", "v3/blosclz-shuffle", "v3/shards-end", "v3/shards-start"] {
+        for name in ["v2/blosc-lz4-f4", "v2/blosc-zstd-bits-f4", "v2/blosc-snappy-f4", "v2/zstd-f4", "v3/blosc-float32", "v3/pyramid.zarr", "v3/blosclz-shuffle", "v3/shards-end", "v3/shards-start"] {
             let _ = std::fs::remove_dir_all(&path);
             let files = copy_folder(&fixture.join(name), &path);
             let file = &files[which.index(files.len())];

@@ -119,7 +119,7 @@ fn zarr_of_other_programs() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 12 + 10);
+    assert_eq!(seen, 13 + 10);
     for version in ["v2", "v3"] {
         let info = open_volume(&fixtures().join(version).join("pyramid.zarr")).unwrap();
         let info = info.info();

@@ -1,6 +1,6 @@
 //! What chunks are packed with: blosc (of the first kind, <https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst>)
-//! with LZ4, Zstandard, zlib or `BloscLZ` inside, and the first three alone; a checksum behind a chunk of Zarr 3 (CRC-32C)
-//! is checked.
+//! with LZ4, Zstandard, zlib, Snappy or `BloscLZ` inside, and the first three alone; a checksum behind a chunk of Zarr 3
+//! (CRC-32C) is checked.
 
 use std::io::Read;
 
@@ -116,6 +116,15 @@ fn lz4(packed: &[u8], length: usize) -> Result<Vec<u8>, String> {
         Ok(written) if written == length => Ok(bytes),
         Ok(written) => Err(format!("LZ4 gave {written} bytes of {length}")),
         Err(error) => Err(format!("it is no LZ4: {error}")),
+    }
+}
+
+/// Snappy says its length first, which has to be the one that blosc says.
+fn snappy(packed: &[u8], length: usize) -> Result<Vec<u8>, String> {
+    let wrong = |error: snap::Error| format!("it is no Snappy: {error}");
+    match snap::raw::decompress_len(packed).map_err(wrong)? {
+        own if own == length => snap::raw::Decoder::new().decompress_vec(packed).map_err(wrong),
+        own => Err(format!("Snappy promises {own} bytes of {length}")),
     }
 }
 
@@ -243,9 +252,7 @@ fn unpack(compressor: u8, packed: &[u8], size: usize) -> Result<Vec<u8>, String>
         3 => read(flate2::read::ZlibDecoder::new(packed), size),
         4 => zstd(packed, size),
         0 => blosclz::unpack(packed, size),
-        2 => Err(
-            "it is packed with Snappy, which is not read here: rewrite it with LZ4 or Zstandard".to_owned(),
-        ),
+        2 => snappy(packed, size),
         other => Err(format!("blosc has no compressor {other}")),
     }
 }

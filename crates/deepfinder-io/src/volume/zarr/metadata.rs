@@ -30,7 +30,7 @@ impl Array {
             None => Err(IoError::unsupported(
                 store.root(),
                 if is_url(store.root()) {
-                    "there is no Zarr array (.zarray or zarr.json) and no OME-Zarr pyramid here, or the store is not public"
+                    "there is no Zarr array (.zarray or zarr.json) and no OME-Zarr pyramid here, or the store is not public (a key is taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
                 } else {
                     "there is no Zarr array (.zarray or zarr.json) and no OME-Zarr pyramid here"
                 },

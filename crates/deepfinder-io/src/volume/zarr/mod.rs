@@ -3,10 +3,12 @@
 //! Axes are z, y, x; further ones (time, channel) may stand before them if they have one entry. The finest level is
 //! read. Its scale is the voxel size in the unit of the axes, Å, nm or µm, times that of the whole pyramid; its
 //! translation is the origin. A plain Zarr array of three axes is read too, without a voxel size. Chunks may share files
-//! (`sharding_indexed`), and the folder may be a URL: `https://…`, `s3://bucket/…`.
+//! (`sharding_indexed`), and the folder may be a URL: `https://…`, or `s3://bucket/…`, which is written to as well.
 
 mod array;
 mod blosclz;
+#[cfg(feature = "remote")]
+mod bucket;
 mod codec;
 mod metadata;
 #[cfg(feature = "remote")]
@@ -21,11 +23,12 @@ use deepfinder_core::VoxelSize;
 use serde_json::Value;
 
 use self::array::Array;
-use self::store::{Store, is_url};
+use self::store::Store;
 use super::{VolumeFile, VolumeFormat, VolumeInfo};
 use crate::{IoError, Result};
 
-pub use write::{OmeZarr, write_ome_zarr};
+pub use store::is_url;
+pub use write::{OmeZarr, check_ome_zarr_writable, write_ome_zarr};
 
 /// Whether a path is a folder of Zarr, or a URL: nothing else is read from there.
 pub(super) fn is_zarr(path: &Path) -> bool {

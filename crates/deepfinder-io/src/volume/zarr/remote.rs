@@ -1,5 +1,4 @@
-//! Stores over HTTP: plain GETs of public files. `s3://bucket/key` is the public address of a bucket at Amazon, or below
-//! `AWS_ENDPOINT_URL` where that is set (`MinIO` and other stores); nothing is signed.
+//! Stores over HTTP: a GET a file or a part of it, and in S3 a PUT.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -7,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ureq::Agent;
+use ureq::http::Response;
+use ureq::{Agent, Body};
 
+use super::bucket::{Access, Account, code, is_about_the_key, is_in_bucket, no_key, refusal};
 use super::store::Part;
 use crate::{IoError, Result};
 
@@ -19,7 +20,7 @@ const KEPT_BYTES: usize = 256 << 20;
 const MOST_BYTES: u64 = 1 << 31;
 
 /// Files of metadata, of which an array has some and not others.
-const METADATA: [&str; 4] = ["/zarr.json", "/.zattrs", "/.zarray", "/.zgroup"];
+const METADATA: [&str; 4] = ["zarr.json", ".zattrs", ".zarray", ".zgroup"];
 
 /// Times that something is asked for: networks stutter.
 const ATTEMPTS: u32 = 3;
@@ -28,7 +29,7 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone)]
 pub(super) struct Remote {
     agent: Agent,
-    endpoint: Option<String>,
+    account: Account,
     kept: Arc<Mutex<VecDeque<Kept>>>,
 }
 
@@ -41,26 +42,49 @@ struct Kept {
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Remote")
-            .field("endpoint", &self.endpoint)
+            .field("account", &self.account)
             .finish_non_exhaustive()
     }
 }
 
 impl Remote {
     pub(super) fn new(path: &Path) -> Result<Self> {
-        let endpoint = std::env::var("AWS_ENDPOINT_URL").ok();
-        url(path, endpoint.as_deref())?;
+        let account = if is_in_bucket(path) {
+            Account::from_environment().map_err(|what| IoError::unsupported(path, what))?
+        } else {
+            Account::default()
+        };
+        account.url(path, Access::Read)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(20)))
             .timeout_recv_response(Some(Duration::from_mins(1)))
             .timeout_recv_body(Some(Duration::from_mins(10)))
-            .build();
+            .timeout_send_body(Some(Duration::from_mins(10)));
+        // A signature is of one address and no other.
+        let config = if account.signs() {
+            config.max_redirects(0)
+        } else {
+            config
+        };
         Ok(Self {
-            agent: config.new_agent(),
-            endpoint,
+            agent: config.build().new_agent(),
+            account,
             kept: Arc::default(),
         })
+    }
+
+    /// Whether anything can be written, before long work; what is wrong else.
+    pub(super) fn check_writable(&self, path: &Path) -> Result<(), String> {
+        if !is_in_bucket(path) {
+            return Err(
+                "nothing can be written to a web address: write to a disk, or to s3://BUCKET/PATH".to_owned(),
+            );
+        }
+        if self.account.signs() {
+            return Ok(());
+        }
+        Err(no_key())
     }
 
     pub(super) fn read(&self, path: &Path, part: Part) -> Result<Option<Vec<u8>>> {
@@ -69,22 +93,20 @@ impl Remote {
             return Ok(found.bytes.as_ref().map(|bytes| bytes.to_vec()));
         }
         drop(kept);
-        let url = url(path, self.endpoint.as_deref())?;
-        let mut attempt = 1;
-        let bytes = loop {
-            match self.get(&url, part) {
-                Ok(bytes) => break bytes,
-                Err(Failure::Passing(_)) if attempt < ATTEMPTS => {
-                    std::thread::sleep(Duration::from_millis(200) * attempt);
-                    attempt += 1;
-                }
-                Err(Failure::Passing(what) | Failure::Lasting(what)) => {
-                    return Err(IoError::unsupported(path, what));
-                }
-            }
-        };
+        let bytes = persist(path, || {
+            let url = self.account.url(path, Access::Read).map_err(Failure::Address)?;
+            self.get(path, &url, part)
+        })?;
         self.keep(path, part, bytes.as_deref());
         Ok(bytes)
+    }
+
+    /// Puts a whole file there; what was there before is gone only when it has arrived.
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        persist(path, || {
+            let url = self.account.url(path, Access::Write).map_err(Failure::Address)?;
+            self.put(&url, bytes)
+        })
     }
 
     fn keep(&self, path: &Path, part: Part, bytes: Option<&[u8]>) {
@@ -102,7 +124,7 @@ impl Remote {
         }
     }
 
-    fn get(&self, url: &str, part: Part) -> Result<Option<Vec<u8>>, Failure> {
+    fn get(&self, path: &Path, url: &str, part: Part) -> Result<Option<Vec<u8>>, Failure> {
         let mut request = self.agent.get(url);
         let range = match part {
             Part::Whole => None,
@@ -116,9 +138,7 @@ impl Remote {
         if let Some(range) = &range {
             request = request.header("Range", range);
         }
-        let mut response = request
-            .call()
-            .map_err(|error| Failure::Passing(format!("the store does not answer: {error}")))?;
+        let mut response = request.call().map_err(|error| Failure::silence(&error))?;
         let status = response.status().as_u16();
         match status {
             200 if range.is_some() => {
@@ -129,17 +149,18 @@ impl Remote {
             }
             200 | 206 => {}
             404 | 410 => return Ok(None),
-            // Buckets that may not be listed answer so for what is not there; which files of metadata are, is tried out.
-            403 if METADATA.iter().any(|name| url.ends_with(name)) => return Ok(None),
             // Behind the end of the file.
             416 => return Ok(Some(Vec::new())),
-            401 | 403 => {
-                return Err(Failure::Lasting(format!(
-                    "the store refuses ({status}): only public stores are read. Is the address right?"
-                )));
+            403 => {
+                let answer = said(&mut response);
+                // Buckets that may not be listed answer so for what is not there; which files of metadata are, is tried out.
+                let is_tried = METADATA.iter().any(|name| path.ends_with(name));
+                if is_tried && !is_about_the_key(&answer) {
+                    return Ok(None);
+                }
+                return Err(Failure::Lasting(refusal(status, &answer, self.account.signs())));
             }
-            429 | 500.. => return Err(Failure::Passing(format!("the store fails ({status})"))),
-            _ => return Err(Failure::Lasting(format!("the store answers {status}"))),
+            _ => return Err(self.failure(status, &mut response)),
         }
         let limit = match part {
             Part::Whole => MOST_BYTES,
@@ -151,53 +172,76 @@ impl Remote {
         read.map_err(|error| Failure::Passing(format!("the store stops in the middle of a file: {error}")))?;
         Ok(Some(bytes))
     }
+
+    fn put(&self, url: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let answer = self.agent.put(url).send(bytes);
+        let mut response = answer.map_err(|error| Failure::silence(&error))?;
+        match response.status().as_u16() {
+            200..=204 => Ok(()),
+            404 => Err(Failure::Lasting(
+                "there is no bucket of that name (404): make it first, or check the address".to_owned(),
+            )),
+            status => Err(self.failure(status, &mut response)),
+        }
+    }
+
+    /// What an answer means that gives nothing.
+    fn failure(&self, status: u16, response: &mut Response<Body>) -> Failure {
+        let header = response.headers().get("x-amz-bucket-region");
+        let region = header.and_then(|region| region.to_str().ok()).map(str::to_owned);
+        match (status, region) {
+            (301 | 307 | 308 | 400, Some(region)) => Failure::Lasting(format!(
+                "the bucket is in the region {region}: set AWS_REGION={region}"
+            )),
+            (401 | 403, _) => Failure::Lasting(refusal(status, &said(response), self.account.signs())),
+            (429 | 500.., _) => Failure::Passing(format!("the store fails ({status})")),
+            _ => {
+                let answer = said(response);
+                let code = code(&answer).map_or(String::new(), |code| format!(" {code}"));
+                Failure::Lasting(format!("the store answers {status}{code}"))
+            }
+        }
+    }
+}
+
+/// Does something a few times: networks stutter.
+fn persist<T>(path: &Path, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
+    let mut count = 1;
+    loop {
+        match attempt() {
+            Ok(found) => return Ok(found),
+            Err(Failure::Passing(_)) if count < ATTEMPTS => {
+                std::thread::sleep(Duration::from_millis(200) * count);
+                count += 1;
+            }
+            Err(Failure::Passing(what) | Failure::Lasting(what)) => {
+                return Err(IoError::unsupported(path, what));
+            }
+            Err(Failure::Address(error)) => return Err(error),
+        }
+    }
+}
+
+/// The beginning of what a store says of its failure.
+fn said(response: &mut Response<Body>) -> String {
+    const ENOUGH: u64 = 4096;
+    let mut bytes = Vec::new();
+    let reader = response.body_mut().as_reader();
+    // What did not come explains nothing.
+    let _ = reader.take(ENOUGH).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Why there is no answer: something that may pass, or not.
 enum Failure {
     Passing(String),
     Lasting(String),
+    /// The address itself is wrong.
+    Address(IoError),
 }
 
-/// The address of a file by HTTP.
-fn url(path: &Path, endpoint: Option<&str>) -> Result<String> {
-    let text = path
-        .to_str()
-        .ok_or_else(|| IoError::unsupported(path, "this address is no text in UTF-8"))?;
-    let Some(place) = text.strip_prefix("s3://") else {
-        return Ok(text.to_owned());
-    };
-    let (bucket, key) = place.split_once('/').unwrap_or((place, ""));
-    if bucket.is_empty() || key.is_empty() {
-        let what = "an address in S3 is s3://BUCKET/PATH";
-        return Err(IoError::unsupported(path, what));
-    }
-    Ok(match endpoint {
-        Some(endpoint) => format!("{}/{bucket}/{key}", endpoint.trim_end_matches('/')),
-        // A dot in the name would not fit the certificate for *.s3.amazonaws.com.
-        None if bucket.contains('.') => format!("https://s3.amazonaws.com/{bucket}/{key}"),
-        None => format!("https://{bucket}.s3.amazonaws.com/{key}"),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_in_buckets_are_addresses_by_http() {
-        let of = |path: &str, endpoint: Option<&str>| url(Path::new(path), endpoint).ok();
-        let check = |path: &str, endpoint: Option<&str>, expected: &str| {
-            assert_eq!(of(path, endpoint).as_deref(), Some(expected));
-        };
-        check("s3://b/a/v.zarr/0", None, "https://b.s3.amazonaws.com/a/v.zarr/0");
-        check("s3://b.org/v.zarr", None, "https://s3.amazonaws.com/b.org/v.zarr");
-        check(
-            "s3://b/v.zarr",
-            Some("http://localhost:9000/"),
-            "http://localhost:9000/b/v.zarr",
-        );
-        check("http://host/v.zarr/0.0.0", Some("x"), "http://host/v.zarr/0.0.0");
-        assert_eq!(of("s3://bucket", None), None);
+impl Failure {
+    fn silence(error: &ureq::Error) -> Self {
+        Self::Passing(format!("the store does not answer: {error}"))
     }
 }

@@ -26,8 +26,8 @@ pub(super) enum Part {
     Last(usize),
 }
 
-/// Whether a path is the URL of a store.
-pub(super) fn is_url(path: &Path) -> bool {
+/// Whether a path is the URL of a store: `https://…`, `s3://bucket/…`.
+pub fn is_url(path: &Path) -> bool {
     let path = path.to_str().unwrap_or_default();
     ["http://", "https://", "s3://"]
         .iter()
@@ -83,6 +83,28 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(IoError::file("read", &path)(error)),
         }
+    }
+
+    /// Puts a whole file there, with the folders it needs.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.root.join(name);
+        #[cfg(feature = "remote")]
+        if let Some(remote) = &self.remote {
+            return remote.write(&path, bytes);
+        }
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(IoError::file("write", folder))?;
+        }
+        std::fs::write(&path, bytes).map_err(IoError::file("write", &path))
+    }
+
+    /// Whether anything can be written, before long work; what is wrong else.
+    pub(super) fn check_writable(&self) -> Result<(), String> {
+        #[cfg(feature = "remote")]
+        if let Some(remote) = &self.remote {
+            return remote.check_writable(&self.root);
+        }
+        Ok(())
     }
 
     /// A file of metadata; none where there is no such file.
