@@ -58,6 +58,24 @@ pub enum InferError {
         /// Its shape with 25 voxels more on every side.
         padded: [usize; 3],
     },
+    /// Nothing to segment with.
+    #[error("there is no network to segment with")]
+    NoNetwork,
+    /// Networks that cannot be averaged.
+    #[error(
+        "networks whose scores are averaged must score the same classes: one gives {expected} scores per voxel (background among them), another {found}"
+    )]
+    Classes {
+        /// Scores of the first network.
+        expected: usize,
+        /// Scores of another one.
+        found: usize,
+    },
+    /// The reference plan does what the published program did.
+    #[error(
+        "the reference plan reproduces the published program, which takes one network and turns nothing: use the exact plan to average scores"
+    )]
+    ReferenceOfSeveral,
     /// Not one writer per score.
     #[error(
         "the network gives {expected} scores per voxel (background among them), but {found} score maps are to be written"

@@ -1,10 +1,11 @@
 use candle_core::Tensor;
 use deepfinder_core::{Progress, Region};
 use deepfinder_net::{Skip, UNet};
+use ndarray::{Array4, Axis, s};
 
 use crate::Result;
 use crate::input::Input;
-use crate::output::{Block, Output};
+use crate::output::{Block, Output, labels_of};
 use crate::tiling::{Stretch, THINNEST, Tiling, stretches};
 
 /// What a plan did.
@@ -16,9 +17,22 @@ pub(crate) struct Work {
     pub computed_voxels: u64,
 }
 
-/// Runs the network over tiles whose margins cover what it looks at.
+/// A way to look at the tomogram.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub net: &'a UNet,
+    /// Turned by 180° about y.
+    pub turned: bool,
+}
+
+/// Whether the result is what a single network gives; else scores are averaged over the views.
+pub(crate) fn is_single(views: &[View<'_>]) -> bool {
+    matches!(views, [View { turned: false, .. }])
+}
+
+/// Runs the networks over tiles whose margins cover what they look at.
 pub(crate) fn run(
-    net: &UNet,
+    views: &[View<'_>],
     input: &Input<'_>,
     tiling: Tiling,
     output: &mut Output<'_, '_>,
@@ -36,23 +50,28 @@ pub(crate) fn run(
         skip: tiling.skip,
         with_scores: classes.is_some(),
     };
+    let run = |tile: &Tile, take: &mut dyn FnMut(usize, Block) -> Result<()>| match views {
+        [View { net, turned: false }] => tile.run(net, input, progress, take),
+        _ => take(0, tile.average(views, input, progress)?),
+    };
     let mut work = Work::default();
-    progress.begin("segmenting", (depth * height * width) as u64, "voxels");
+    let voxels = depth * height * width * views.len();
+    progress.begin("segmenting", voxels as u64, "voxels");
     for z in stretches(0, depth, core_z) {
         // One tile spans the planes: they can be written as they come.
         if let ([y], [x]) = (&rows[..], &columns[..]) {
             let tile = tile(z, *y, *x);
-            tile.run(net, input, progress, |_, block| output.write_block(&block))?;
-            tile.count(&mut work);
+            run(&tile, &mut |_, block| output.write_block(&block))?;
+            tile.count(views.len(), &mut work);
             continue;
         }
         if windows {
             for (&y, &x) in rows.iter().flat_map(|y| columns.iter().map(move |x| (y, x))) {
                 let tile = tile(z, y, x);
-                tile.run(net, input, progress, |first, block| {
+                run(&tile, &mut |first, block| {
                     output.write_window([z.core + first, y.core, x.core], &block)
                 })?;
-                tile.count(&mut work);
+                tile.count(views.len(), &mut work);
             }
             continue;
         }
@@ -60,11 +79,11 @@ pub(crate) fn run(
         for &y in &rows {
             for &x in &columns {
                 let tile = tile(z, y, x);
-                tile.run(net, input, progress, |first, block| {
+                run(&tile, &mut |first, block| {
                     slab.insert([first, y.core, x.core], &block);
                     Ok(())
                 })?;
-                tile.count(&mut work);
+                tile.count(views.len(), &mut work);
             }
         }
         output.write_block(&slab)?;
@@ -81,6 +100,7 @@ struct Pass<'a, F> {
     take: &'a mut F,
 }
 
+#[derive(Debug, Clone, Copy)]
 struct Tile {
     z: Stretch,
     y: Stretch,
@@ -91,6 +111,52 @@ struct Tile {
 }
 
 impl Tile {
+    /// The core's mean scores over all views, and their labels.
+    fn average(&self, views: &[View<'_>], input: &Input<'_>, progress: &dyn Progress) -> Result<Block> {
+        let [depth, _, width] = input.shape();
+        let (straight, turned_input) = (
+            Self {
+                with_scores: true,
+                ..*self
+            },
+            input.half_turned(),
+        );
+        let turned = Self {
+            z: self.z.reversed(0, depth),
+            x: self.x.reversed(2, width),
+            ..straight
+        };
+        let classes = views.first().map_or(0, |view| view.net.classes());
+        let planes = self.z.core_length;
+        let mut sums = Array4::<f32>::zeros((classes, planes, self.y.core_length, self.x.core_length));
+        for view in views {
+            let (tile, input) = if view.turned {
+                (turned, &turned_input)
+            } else {
+                (straight, input)
+            };
+            tile.run(view.net, input, progress, |first, block| {
+                let Some(mut scores) = block.scores else {
+                    return Ok(());
+                };
+                let mut place = first..first + scores.dim().1;
+                if view.turned {
+                    scores.invert_axis(Axis(1));
+                    scores.invert_axis(Axis(3));
+                    place = planes - place.end..planes - place.start;
+                }
+                let mut sums = sums.slice_mut(s![.., place, .., ..]);
+                sums += &scores;
+                Ok(())
+            })?;
+        }
+        sums /= views.len() as f32;
+        Ok(Block {
+            labels: labels_of(&sums.view()),
+            scores: self.with_scores.then_some(sums),
+        })
+    }
+
     /// Sweeps over the tile along z and gives the planes of its core in order, each with its place in the core. Where
     /// memory runs out it begins anew with fewer planes at once, and goes on giving where it was.
     fn run(
@@ -179,10 +245,11 @@ impl Tile {
         Ok(())
     }
 
-    fn count(&self, work: &mut Work) {
+    /// The same tile turned has windows of nearly the same size.
+    fn count(&self, views: usize, work: &mut Work) {
         work.tiles += 1;
         let voxels = self.z.window_length * self.y.window_length * self.x.window_length;
-        work.computed_voxels += voxels as u64;
+        work.computed_voxels += (views * voxels) as u64;
     }
 }
 

@@ -1,6 +1,6 @@
 use candle_core::{Device, Tensor};
 use deepfinder_core::{Moments, Progress, Region, VolumeReader};
-use ndarray::{Array3, s};
+use ndarray::{Array3, Axis, s};
 
 use crate::{InferError, Result};
 
@@ -9,6 +9,8 @@ pub(crate) struct Input<'a> {
     tomogram: &'a dyn VolumeReader<f32>,
     /// Moments of the whole tomogram.
     pub moments: Moments,
+    /// Whether it is seen turned by 180° about y.
+    turned: bool,
 }
 
 impl<'a> Input<'a> {
@@ -31,7 +33,19 @@ impl<'a> Input<'a> {
         if moments.is_constant() {
             return Err(InferError::Constant { value: moments.mean });
         }
-        Ok(Self { tomogram, moments })
+        Ok(Self {
+            tomogram,
+            moments,
+            turned: false,
+        })
+    }
+
+    /// The same tomogram turned by 180° about y: z and x run backwards.
+    pub(crate) fn half_turned(&self) -> Self {
+        Self {
+            turned: !self.turned,
+            ..*self
+        }
     }
 
     /// Size of the tomogram, `(z, y, x)`.
@@ -56,14 +70,22 @@ impl<'a> Input<'a> {
             )
         });
         let mut voxels = Array3::<f32>::zeros(shape);
-        let read = Region::new(
-            inside.map(|(first, ..)| first),
-            inside.map(|(_, length, _)| length),
-        );
+        let mut first = inside.map(|(first, ..)| first);
+        let length = inside.map(|(_, length, _)| length);
+        if self.turned {
+            for axis in [0, 2] {
+                first[axis] = whole[axis] - (first[axis] + length[axis]).min(whole[axis]);
+            }
+        }
+        let read = Region::new(first, length);
         if read.voxels() > 0 {
             let [z, y, x] = inside.map(|(_, length, offset)| offset..offset + length);
             let (mean, deviation) = (self.moments.mean, self.moments.standard_deviation());
-            let found = self.tomogram.read_window(read)?;
+            let mut found = self.tomogram.read_window(read)?;
+            if self.turned {
+                found.invert_axis(Axis(0));
+                found.invert_axis(Axis(2));
+            }
             ndarray::Zip::from(voxels.slice_mut(s![z, y, x]))
                 .and(&found)
                 .for_each(|to, &from| *to = ((f64::from(from) - mean) / deviation) as f32);

@@ -32,4 +32,4 @@ mod tiling;
 
 pub use error::{InferError, Result};
 pub use params::{Plan, SegmentParams};
-pub use segment::{SegmentReport, segment};
+pub use segment::{SegmentReport, segment, segment_with_all};

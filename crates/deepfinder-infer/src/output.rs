@@ -1,7 +1,7 @@
 use candle_conv3d::{argmax_channels, softmax_channels};
 use candle_core::Tensor;
 use deepfinder_core::{Label, Region, VolumeWriter};
-use ndarray::{Array3, Array4, ArrayView4, Axis, s};
+use ndarray::{Array3, Array4, ArrayView4, Axis, Zip, s};
 
 use crate::Result;
 
@@ -58,6 +58,23 @@ impl Block {
             to.slice_mut(s![.., z, y, x]).assign(from);
         }
     }
+}
+
+/// The class of the highest score `[class, z, y, x]`; of equal ones, the lowest.
+pub(crate) fn labels_of(scores: &ArrayView4<'_, f32>) -> Array3<Label> {
+    let mut highest = scores.index_axis(Axis(0), 0).to_owned();
+    let mut labels = Array3::zeros(highest.dim());
+    for (label, map) in (0..=Label::MAX).zip(scores.axis_iter(Axis(0))).skip(1) {
+        Zip::from(&mut labels)
+            .and(&mut highest)
+            .and(map)
+            .for_each(|to, highest, &score| {
+                if score > *highest {
+                    (*to, *highest) = (label, score);
+                }
+            });
+    }
+    labels
 }
 
 /// The half-open ranges of a box's axes.

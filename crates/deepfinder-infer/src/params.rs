@@ -34,6 +34,9 @@ pub struct SegmentParams {
     /// Memory that the network may need for a tile, in bytes; default 1.375 GiB, so that the program with all else
     /// stays below 1.5 GiB. The exact plan chooses its tile by it. A network on a GPU takes of the GPU's memory instead.
     pub workspace_bytes: usize,
+    /// Average the scores with those of the tomogram turned by 180° about the tilt axis y, which leaves the missing wedge
+    /// where it is. Twice the work; default no. Only with the exact plan.
+    pub half_turn: bool,
 }
 
 impl Default for SegmentParams {
@@ -41,6 +44,7 @@ impl Default for SegmentParams {
         Self {
             plan: Plan::default(),
             workspace_bytes: 11 << 27,
+            half_turn: false,
         }
     }
 }

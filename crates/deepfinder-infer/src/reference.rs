@@ -1,11 +1,11 @@
 use candle_conv3d::softmax_channels;
-use deepfinder_core::{Label, Progress};
+use deepfinder_core::Progress;
 use deepfinder_net::UNet;
-use ndarray::{Array3, Array4, ArrayView4, Axis, Zip, s};
+use ndarray::{Array4, ArrayView4, Axis, s};
 
 use crate::exact::Work;
 use crate::input::Input;
-use crate::output::Output;
+use crate::output::{Output, labels_of};
 use crate::{InferError, Result};
 
 /// Zeros around the tomogram, and what is cut off each side of a patch.
@@ -92,23 +92,6 @@ pub(crate) fn run(
         tiles: patches,
         computed_voxels: (patches * patch.pow(3)) as u64,
     })
-}
-
-/// The class of the highest score `[class, z, y, x]`; of equal ones, the lowest.
-fn labels_of(scores: &ArrayView4<'_, f32>) -> Array3<Label> {
-    let mut highest = scores.index_axis(Axis(0), 0).to_owned();
-    let mut labels = Array3::zeros(highest.dim());
-    for (label, map) in (0..=Label::MAX).zip(scores.axis_iter(Axis(0))).skip(1) {
-        Zip::from(&mut labels)
-            .and(&mut highest)
-            .and(map)
-            .for_each(|to, highest, &score| {
-                if score > *highest {
-                    (*to, *highest) = (label, score);
-                }
-            });
-    }
-    labels
 }
 
 /// Moves the sums towards z = 0 over planes that are done; zeros follow.

@@ -30,21 +30,32 @@ pub(crate) struct Stretch {
 /// Cuts an axis into cores of at most `core` voxels (a multiple of 4). Windows end at the border of the padded
 /// tomogram: there, and nowhere else, the network shall see its own zero padding.
 pub(crate) fn stretches(axis: usize, length: usize, core: usize) -> Vec<Stretch> {
-    let [before, after] = MARGIN[axis];
-    let padded = length.next_multiple_of(SIDE_MULTIPLE);
     (0..length)
         .step_by(core)
-        .map(|first| {
-            let end = (first + core).min(padded);
-            let window = first.saturating_sub(before) / ORIGIN_MULTIPLE[axis] * ORIGIN_MULTIPLE[axis];
-            Stretch {
-                core: first,
-                core_length: end.min(length) - first,
-                window,
-                window_length: (end + after).min(padded) - window,
-            }
-        })
+        .map(|first| Stretch::of_core(axis, length, first, core.min(length - first)))
         .collect()
+}
+
+impl Stretch {
+    /// What must be read for a core of an axis of that length.
+    fn of_core(axis: usize, length: usize, core: usize, core_length: usize) -> Self {
+        let [before, after] = MARGIN[axis];
+        let padded = length.next_multiple_of(SIDE_MULTIPLE);
+        let window = core.saturating_sub(before) / ORIGIN_MULTIPLE[axis] * ORIGIN_MULTIPLE[axis];
+        let end = (core + core_length).next_multiple_of(SIDE_MULTIPLE);
+        Self {
+            core,
+            core_length,
+            window,
+            window_length: (end + after).min(padded) - window,
+        }
+    }
+
+    /// The same core where the axis runs backwards.
+    pub(crate) fn reversed(self, axis: usize, length: usize) -> Self {
+        let core = length - self.core - self.core_length;
+        Self::of_core(axis, length, core, self.core_length)
+    }
 }
 
 /// How the exact plan cuts a tomogram.
@@ -68,6 +79,9 @@ pub(crate) struct Demand {
     /// Bytes per voxel of the result (labels, and scores where they are wanted) where it has to wait until planes are
     /// whole; 0 where it needn't.
     pub bytes_per_waiting_voxel: usize,
+    /// Bytes per voxel of a tile's core where its result has to wait until the tile has been computed in several ways; 0
+    /// where it is computed once.
+    pub bytes_per_core_voxel: usize,
     /// Scores per voxel.
     pub classes: usize,
 }
@@ -136,15 +150,21 @@ impl Demand {
     }
 
     /// Planes of a tile. Where one tile spans y and x, or results may be written in any order, it may be as deep as the
-    /// tomogram; else planes wait for the tiles beside them.
+    /// tomogram; else planes wait for the tiles beside them. Where results wait for other ways through the tile, they must
+    /// fit too.
     fn core_depth(&self, y: usize, x: usize) -> usize {
         let [depth, height, width] = self.shape;
         let whole = depth.next_multiple_of(SIDE_MULTIPLE);
-        if (y >= height && x >= width) || self.bytes_per_waiting_voxel == 0 {
-            return whole;
+        let waiting = if y >= height && x >= width {
+            0
+        } else {
+            self.bytes_per_waiting_voxel * height * width
+        };
+        let bytes_per_plane = waiting + self.bytes_per_core_voxel * y.min(height) * x.min(width);
+        match self.bytes.checked_div(bytes_per_plane) {
+            None => whole,
+            Some(planes) => (planes / SIDE_MULTIPLE * SIDE_MULTIPLE).clamp(SIDE_MULTIPLE, whole),
         }
-        let planes = self.bytes / (self.bytes_per_waiting_voxel * height * width);
-        (planes / SIDE_MULTIPLE * SIDE_MULTIPLE).clamp(SIDE_MULTIPLE, whole)
     }
 
     /// Bytes that the network needs for a tile, nearly.
@@ -213,6 +233,12 @@ mod tests {
                 prop_assert!(s.window == 0 || s.core - s.window >= INFLUENCE[axis].before);
                 let end = s.window + s.window_length;
                 prop_assert!(end == padded || end - next >= INFLUENCE[axis].after);
+                let r = s.reversed(axis, length);
+                prop_assert_eq!((r.core + r.core_length, r.core_length), (length - s.core, s.core_length));
+                prop_assert!(r.window % ORIGIN_MULTIPLE[axis] == 0 && r.window_length % 4 == 0);
+                prop_assert!(r.window == 0 || r.core - r.window >= INFLUENCE[axis].before);
+                let (end, core_end) = (r.window + r.window_length, r.core + r.core_length);
+                prop_assert!(end == padded || (end < padded && end - core_end >= INFLUENCE[axis].after));
             }
             prop_assert_eq!(next, length);
         }
@@ -222,7 +248,7 @@ mod tests {
             shape in [1..300usize, 1..700usize, 1..700usize],
             mebibytes in 100..4000usize,
         ) {
-            let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_waiting_voxel: 53, classes: 13 };
+            let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_waiting_voxel: 53, bytes_per_core_voxel: 0, classes: 13 };
             let tiling = demand.tiling();
             prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(2));
             let smallest = Tiling { core: [4; 3], chunk: THINNEST, skip: Skip::Recompute };
@@ -238,6 +264,7 @@ mod tests {
             shape,
             bytes: 1 << 30,
             bytes_per_waiting_voxel: 1,
+            bytes_per_core_voxel: 0,
             classes: 13,
         };
         let tiling = demand([96, 112, 128]).tiling();
@@ -251,6 +278,15 @@ mod tests {
             ..demand(shape)
         }
         .tiling();
+        // Where scores wait, cores are smaller.
+        let averaged = Demand {
+            bytes,
+            bytes_per_waiting_voxel: 0,
+            bytes_per_core_voxel: 53,
+            ..demand(shape)
+        };
+        let [z, y, x] = averaged.tiling().core;
+        assert!(53 * z * y * x <= bytes && z * y * x > 1 << 20, "{z} {y} {x}");
         let computed: usize = (0..3)
             .map(|axis| {
                 let windows = stretches(axis, shape[axis], tiling.core[axis]).into_iter();

@@ -84,7 +84,7 @@ fn tiles_in_bf16() {
 }
 
 /// A volume in memory that counts its windows, and takes nothing else.
-struct Anywhere<T>(Array3<T>, usize);
+pub(crate) struct Anywhere<T>(pub(crate) Array3<T>, pub(crate) usize);
 
 impl<T: Copy + Send> VolumeWriter<T> for Anywhere<T> {
     fn write_slab(&mut self, planes: ArrayView3<'_, T>) -> deepfinder_core::Result<()> {
@@ -116,6 +116,7 @@ fn windows_are_written_where_they_belong() {
             tile: Some([24, 20, 24]),
         },
         workspace_bytes: 1,
+        ..SegmentParams::default()
     };
     let mut labels = Anywhere(Array3::zeros(tomogram.shape()), 0);
     let mut maps: Vec<_> = (0..CLASSES)

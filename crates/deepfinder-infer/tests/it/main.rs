@@ -5,13 +5,14 @@
     reason = "ndarray counts negative indices from the end"
 )]
 
+mod average;
 mod errors;
 mod exact;
 mod reference;
 
 use candle_core::{Device, Tensor};
 use deepfinder_core::{NoProgress, Volume};
-use deepfinder_infer::{Plan, SegmentParams, SegmentReport, segment};
+use deepfinder_infer::{Plan, SegmentParams, SegmentReport, segment_with_all};
 use deepfinder_net::{Metadata, UNet, Weights};
 use ndarray::{Array3, Array4, Axis, concatenate, s};
 use rand::{RngExt, SeedableRng};
@@ -20,7 +21,11 @@ use rand_chacha::ChaCha8Rng;
 const CLASSES: usize = 3;
 
 fn net() -> UNet {
-    let weights = Weights::initial(CLASSES, 11, Metadata::default()).unwrap();
+    net_of(11)
+}
+
+fn net_of(seed: u64) -> UNet {
+    let weights = Weights::initial(CLASSES, seed, Metadata::default()).unwrap();
     // Larger weights in the last layer, so that every label is somewhere the best.
     let tensors = weights.tensors().iter().map(|(name, tensor)| {
         let factor = if name == "head.weight" { 40.0 } else { 1.0 };
@@ -73,14 +78,23 @@ fn run(
     let params = SegmentParams {
         plan,
         workspace_bytes,
+        ..SegmentParams::default()
     };
+    run_with(&[net], tomogram, &params)
+}
+
+fn run_with(
+    nets: &[&UNet],
+    tomogram: &Volume<f32>,
+    params: &SegmentParams,
+) -> (Array3<u8>, Array4<f32>, SegmentReport) {
     let mut labels: Vec<Array3<u8>> = Vec::new();
-    let mut maps: Vec<Vec<Array3<f32>>> = vec![Vec::new(); net.classes()];
+    let mut maps: Vec<Vec<Array3<f32>>> = vec![Vec::new(); CLASSES];
     let mut scores: Vec<&mut dyn deepfinder_core::VolumeWriter<f32>> = Vec::new();
     for map in &mut maps {
         scores.push(map);
     }
-    let report = segment(net, tomogram, &params, &mut labels, &mut scores, &NoProgress).unwrap();
+    let report = segment_with_all(nets, tomogram, params, &mut labels, &mut scores, &NoProgress).unwrap();
     let joined = |slabs: &[Array3<f32>]| {
         let views: Vec<_> = slabs.iter().map(|slab| slab.view()).collect();
         concatenate(Axis(0), &views).unwrap()
