@@ -6,7 +6,7 @@ use ndarray::{Array4, Axis, s};
 use crate::Result;
 use crate::input::Input;
 use crate::output::{Block, Output, labels_of};
-use crate::tiling::{Stretch, THINNEST, Tiling, stretches};
+use crate::tiling::{Reach, Stretch, THINNEST, Tiling, stretches};
 
 /// What a plan did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +40,10 @@ pub(crate) fn run(
 ) -> Result<Work> {
     let [depth, height, width] = input.shape();
     let [core_z, core_y, core_x] = tiling.core;
-    let (rows, columns) = (stretches(1, height, core_y), stretches(2, width, core_x));
+    let (rows, columns) = (
+        stretches(tiling.reach, 1, height, core_y),
+        stretches(tiling.reach, 2, width, core_x),
+    );
     let (classes, windows) = (output.score_maps(), output.takes_windows());
     let tile = |z, y, x| Tile {
         z,
@@ -48,6 +51,7 @@ pub(crate) fn run(
         x,
         chunk: tiling.chunk,
         skip: tiling.skip,
+        reach: tiling.reach,
         with_scores: classes.is_some(),
     };
     let run = |tile: &Tile, take: &mut dyn FnMut(usize, Block) -> Result<()>| match views {
@@ -57,7 +61,7 @@ pub(crate) fn run(
     let mut work = Work::default();
     let voxels = depth * height * width * views.len();
     progress.begin("segmenting", voxels as u64, "voxels");
-    for z in stretches(0, depth, core_z) {
+    for z in stretches(tiling.reach, 0, depth, core_z) {
         // One tile spans the planes: they can be written as they come.
         if let ([y], [x]) = (&rows[..], &columns[..]) {
             let tile = tile(z, *y, *x);
@@ -107,6 +111,7 @@ struct Tile {
     x: Stretch,
     chunk: usize,
     skip: Skip,
+    reach: Reach,
     with_scores: bool,
 }
 
@@ -122,8 +127,8 @@ impl Tile {
             input.half_turned(),
         );
         let turned = Self {
-            z: self.z.reversed(0, depth),
-            x: self.x.reversed(2, width),
+            z: self.z.reversed(self.reach, 0, depth),
+            x: self.x.reversed(self.reach, 2, width),
             ..straight
         };
         let classes = views.first().map_or(0, |view| view.net.classes());
@@ -270,12 +275,14 @@ mod tests {
         let voxels = Array3::from_shape_fn((24, 8, 8), |(z, y, x)| ((z * 31 + y * 17 + x * 7) % 13) as f32);
         let tomogram = Volume::new(voxels);
         let input = Input::new(&tomogram, &NoProgress).unwrap();
+        let reach = Reach::of(net.precision());
         let tile = Tile {
-            z: stretches(0, 24, 24)[0],
-            y: stretches(1, 8, 8)[0],
-            x: stretches(2, 8, 8)[0],
+            z: stretches(reach, 0, 24, 24)[0],
+            y: stretches(reach, 1, 8, 8)[0],
+            x: stretches(reach, 2, 8, 8)[0],
             chunk: 8,
             skip: Skip::Keep,
+            reach,
             with_scores: false,
         };
         let (mut calls, mut firsts, mut labels) = (0, Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use deepfinder_core::{Label, Moments, Progress, VolumeReader, VolumeWriter};
-use deepfinder_net::UNet;
+use deepfinder_net::{Precision, UNet};
 
 use crate::exact::View;
 use crate::input::Input;
@@ -113,6 +113,12 @@ pub fn segment_with_all(
                     1 + size_of::<f32>() * classes
                 },
                 classes,
+                // What needs most, and looks furthest.
+                precision: if nets.iter().all(|net| net.precision() == Precision::Bf16) {
+                    Precision::Bf16
+                } else {
+                    Precision::F32
+                },
             };
             let tiling = match tile {
                 Some(core) => demand.with_core(core),

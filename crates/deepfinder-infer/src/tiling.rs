@@ -1,14 +1,23 @@
-use deepfinder_net::{INFLUENCE, ORIGIN_MULTIPLE, SIDE_MULTIPLE, Skip, Sweep};
+use deepfinder_net::{Precision, ReceptiveField, SIDE_MULTIPLE, Skip, Sweep};
 
-/// Voxels of margin before and after a tile's core on each axis, so that its result is the whole volume's to the last
-/// bit; before, windows then still begin on the network's grid.
-const MARGIN: [[usize; 2]; 3] = [margin(0), margin(1), margin(2)];
+/// What a tile must read around its core, so that its result is the whole volume's to the last bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Voxels of margin before and after, on each axis.
+    margin: [[usize; 2]; 3],
+    /// Windows begin at multiples of this, on each axis.
+    origin: [usize; 3],
+}
 
-const fn margin(axis: usize) -> [usize; 2] {
-    [
-        INFLUENCE[axis].before,
-        INFLUENCE[axis].after.next_multiple_of(SIDE_MULTIPLE),
-    ]
+impl Reach {
+    /// Of networks that compute with this precision.
+    pub(crate) fn of(precision: Precision) -> Self {
+        let margin = |field: ReceptiveField| [field.before, field.after.next_multiple_of(SIDE_MULTIPLE)];
+        Self {
+            margin: precision.influence().map(margin),
+            origin: precision.origin_multiple(),
+        }
+    }
 }
 
 /// Fewest planes that can go through the network at once: those that its convolutions compute together.
@@ -29,19 +38,19 @@ pub(crate) struct Stretch {
 
 /// Cuts an axis into cores of at most `core` voxels (a multiple of 4). Windows end at the border of the padded
 /// tomogram: there, and nowhere else, the network shall see its own zero padding.
-pub(crate) fn stretches(axis: usize, length: usize, core: usize) -> Vec<Stretch> {
+pub(crate) fn stretches(reach: Reach, axis: usize, length: usize, core: usize) -> Vec<Stretch> {
     (0..length)
         .step_by(core)
-        .map(|first| Stretch::of_core(axis, length, first, core.min(length - first)))
+        .map(|first| Stretch::of_core(reach, axis, length, first, core.min(length - first)))
         .collect()
 }
 
 impl Stretch {
     /// What must be read for a core of an axis of that length.
-    fn of_core(axis: usize, length: usize, core: usize, core_length: usize) -> Self {
-        let [before, after] = MARGIN[axis];
+    fn of_core(reach: Reach, axis: usize, length: usize, core: usize, core_length: usize) -> Self {
+        let [before, after] = reach.margin[axis];
         let padded = length.next_multiple_of(SIDE_MULTIPLE);
-        let window = core.saturating_sub(before) / ORIGIN_MULTIPLE[axis] * ORIGIN_MULTIPLE[axis];
+        let window = core.saturating_sub(before) / reach.origin[axis] * reach.origin[axis];
         let end = (core + core_length).next_multiple_of(SIDE_MULTIPLE);
         Self {
             core,
@@ -52,9 +61,9 @@ impl Stretch {
     }
 
     /// The same core where the axis runs backwards.
-    pub(crate) fn reversed(self, axis: usize, length: usize) -> Self {
+    pub(crate) fn reversed(self, reach: Reach, axis: usize, length: usize) -> Self {
         let core = length - self.core - self.core_length;
-        Self::of_core(axis, length, core, self.core_length)
+        Self::of_core(reach, axis, length, core, self.core_length)
     }
 }
 
@@ -67,6 +76,8 @@ pub(crate) struct Tiling {
     pub chunk: usize,
     /// What the network does with the first level's features.
     pub skip: Skip,
+    /// What tiles read around their core.
+    pub reach: Reach,
 }
 
 /// What may need how much memory, and what is to be kept.
@@ -84,6 +95,8 @@ pub(crate) struct Demand {
     pub bytes_per_core_voxel: usize,
     /// Scores per voxel.
     pub classes: usize,
+    /// What the networks compute with.
+    pub precision: Precision,
 }
 
 impl Demand {
@@ -91,13 +104,14 @@ impl Demand {
     pub(crate) fn tiling(&self) -> Tiling {
         let [_, height, width] = self.shape;
         let mut best: Option<(f64, Tiling)> = None;
+        let reach = self.reach();
         for y in cores(height) {
             for x in cores(width) {
                 let z = self.core_depth(y, x);
                 let core = [z, y, x];
                 let computed: f64 = [0, 1, 2]
                     .map(|axis| {
-                        let windows = stretches(axis, self.shape[axis], core[axis]);
+                        let windows = stretches(reach, axis, self.shape[axis], core[axis]);
                         windows.iter().map(|s| s.window_length).sum::<usize>() as f64
                     })
                     .iter()
@@ -120,9 +134,14 @@ impl Demand {
                 core: [SIDE_MULTIPLE; 3],
                 chunk: THINNEST,
                 skip: Skip::Recompute,
+                reach,
             },
             |(_, tiling)| tiling,
         )
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::of(self.precision)
     }
 
     /// The best way through a tile of that core.
@@ -137,9 +156,15 @@ impl Demand {
 
     /// The ways through a tile of that core, each with the thickest chunks that fit.
     fn with_chunks(&self, core: [usize; 3]) -> [Tiling; 2] {
-        let depth = longest_window(0, self.shape[0], core[0]);
+        let reach = self.reach();
+        let depth = longest_window(reach, 0, self.shape[0], core[0]);
         [Skip::Keep, Skip::Recompute].map(|skip| {
-            let tiling = |chunk: usize| Tiling { core, chunk, skip };
+            let tiling = |chunk: usize| Tiling {
+                core,
+                chunk,
+                skip,
+                reach,
+            };
             // No gain from thicker ones: what a layer gives should still be in the cache when the next takes it.
             let chunk = [16, 8, 4]
                 .into_iter()
@@ -171,19 +196,23 @@ impl Demand {
     fn workspace(&self, tiling: Tiling) -> f64 {
         let [z, y, x] = tiling.core;
         let [depth, height, width] = self.shape;
-        let column = longest_window(1, height, y) * longest_window(2, width, x);
+        let reach = tiling.reach;
+        let column = longest_window(reach, 1, height, y) * longest_window(reach, 2, width, x);
         let chunk = tiling.chunk;
-        if chunk >= longest_window(0, depth, z) {
-            // One pass: input, skip, the up-convolution and what it makes with the skip; or logits and scores.
-            let widest = (1 + 32 + 48 + 32).max(32 + 32 + 2 * self.classes);
-            return (4 * column * chunk * widest) as f64;
+        let value = self.precision.bytes();
+        // Logits and scores.
+        let results = size_of::<f32>() * 2 * self.classes;
+        if chunk >= longest_window(reach, 0, depth, z) {
+            // One pass: input, skip, the up-convolution and what it makes with the skip; or the results.
+            let widest = (value * (1 + 32 + 48 + 32)).max(value * (32 + 32) + results);
+            return (column * chunk * widest) as f64;
         }
-        // Floats per voxel of a plane. Each layer has room for the planes that come and the three that it may keep; at
+        // Values per voxel of a plane. Each layer has room for the planes that come and the three that it may keep; at
         // half the size these weigh a quarter, and half as many come.
         let room = |planes: usize, channels: usize, shrink: usize| {
             ((planes / shrink).max(THINNEST) + 3) * channels / (shrink * shrink)
         };
-        let full = room(chunk, 1 + 32 + 48 + 32, 1) + chunk * (32 + 2 * self.classes);
+        let full = room(chunk, 1 + 32 + 48 + 32, 1) + chunk * 32;
         let half = room(chunk, 32 + 48 + (64 + 48) + 48 + 48, 2);
         let quarter = room(chunk, 48 + 4 * 64, 4);
         // Between encoder and decoder; some planes stand there twice.
@@ -193,12 +222,12 @@ impl Demand {
             Skip::Keep => 32 * (lag + chunk + 2),
             Skip::Recompute => lag + room(THINNEST, 32, 1) + room(chunk + THINNEST, 32, 1),
         };
-        (4 * column * (full + half + quarter + mid + skip)) as f64
+        (column * (value * (full + half + quarter + mid + skip) + chunk * results)) as f64
     }
 }
 
-fn longest_window(axis: usize, length: usize, core: usize) -> usize {
-    stretches(axis, length, core)
+fn longest_window(reach: Reach, axis: usize, length: usize, core: usize) -> usize {
+    stretches(reach, axis, length, core)
         .into_iter()
         .map(|stretch| stretch.window_length)
         .max()
@@ -221,37 +250,56 @@ mod tests {
 
     use super::*;
 
+    fn precisions() -> impl Strategy<Value = Precision> {
+        prop::sample::select(vec![Precision::F32, Precision::Bf16])
+    }
+
     proptest! {
         #[test]
-        fn cores_make_the_axis_and_windows_reach_far_enough(axis in 0..3usize, length in 1..800usize, blocks in 1..60usize) {
+        fn cores_make_the_axis_and_windows_reach_far_enough(
+            precision in precisions(),
+            axis in 0..3usize,
+            length in 1..800usize,
+            blocks in 1..60usize,
+        ) {
+            let reach = Reach::of(precision);
+            let (needed, origin) = (precision.influence()[axis], precision.origin_multiple()[axis]);
             let padded = length.next_multiple_of(4);
             let mut next = 0;
-            for s in stretches(axis, length, blocks * 4) {
+            for s in stretches(reach, axis, length, blocks * 4) {
                 prop_assert_eq!(s.core, next);
                 next += s.core_length;
-                prop_assert!(s.window % ORIGIN_MULTIPLE[axis] == 0 && s.window_length % 4 == 0);
-                prop_assert!(s.window == 0 || s.core - s.window >= INFLUENCE[axis].before);
+                prop_assert!(s.window % origin == 0 && s.window_length % 4 == 0);
+                prop_assert!(s.window == 0 || s.core - s.window >= needed.before);
                 let end = s.window + s.window_length;
-                prop_assert!(end == padded || end - next >= INFLUENCE[axis].after);
-                let r = s.reversed(axis, length);
+                prop_assert!(end == padded || end - next >= needed.after);
+                let r = s.reversed(reach, axis, length);
                 prop_assert_eq!((r.core + r.core_length, r.core_length), (length - s.core, s.core_length));
-                prop_assert!(r.window % ORIGIN_MULTIPLE[axis] == 0 && r.window_length % 4 == 0);
-                prop_assert!(r.window == 0 || r.core - r.window >= INFLUENCE[axis].before);
+                prop_assert!(r.window % origin == 0 && r.window_length % 4 == 0);
+                prop_assert!(r.window == 0 || r.core - r.window >= needed.before);
                 let (end, core_end) = (r.window + r.window_length, r.core + r.core_length);
-                prop_assert!(end == padded || (end < padded && end - core_end >= INFLUENCE[axis].after));
+                prop_assert!(end == padded || (end < padded && end - core_end >= needed.after));
             }
             prop_assert_eq!(next, length);
         }
 
         #[test]
         fn chosen_tilings_fit_where_any_does(
+            precision in precisions(),
             shape in [1..300usize, 1..700usize, 1..700usize],
             mebibytes in 100..4000usize,
         ) {
-            let demand = Demand { shape, bytes: mebibytes << 20, bytes_per_waiting_voxel: 53, bytes_per_core_voxel: 0, classes: 13 };
+            let demand = Demand {
+                shape,
+                bytes: mebibytes << 20,
+                bytes_per_waiting_voxel: 53,
+                bytes_per_core_voxel: 0,
+                classes: 13,
+                precision,
+            };
             let tiling = demand.tiling();
             prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(2));
-            let smallest = Tiling { core: [4; 3], chunk: THINNEST, skip: Skip::Recompute };
+            let smallest = Tiling { core: [4; 3], chunk: THINNEST, skip: Skip::Recompute, reach: demand.reach() };
             if demand.workspace(smallest) <= demand.bytes as f64 {
                 prop_assert!(demand.workspace(tiling) <= demand.bytes as f64);
             }
@@ -266,6 +314,7 @@ mod tests {
             bytes_per_waiting_voxel: 1,
             bytes_per_core_voxel: 0,
             classes: 13,
+            precision: Precision::F32,
         };
         let tiling = demand([96, 112, 128]).tiling();
         assert!(tiling.core == [96, 112, 128], "{tiling:?}");
@@ -287,15 +336,29 @@ mod tests {
         };
         let [z, y, x] = averaged.tiling().core;
         assert!(53 * z * y * x <= bytes && z * y * x > 1 << 20, "{z} {y} {x}");
-        let computed: usize = (0..3)
-            .map(|axis| {
-                let windows = stretches(axis, shape[axis], tiling.core[axis]).into_iter();
+        let computed = |tiling: Tiling| -> usize {
+            let axes = 0..3;
+            axes.map(|axis| {
+                let windows = stretches(tiling.reach, axis, shape[axis], tiling.core[axis]).into_iter();
                 windows.map(|s| s.window_length).sum::<usize>()
             })
-            .product();
+            .product()
+        };
+        let voxels: usize = shape.iter().product();
+        let found = computed(tiling);
+        assert!(found < voxels * 5 / 4, "{tiling:?} computes {found}");
+        // In bf16 more fits, and margins are thinner: that pays for tiles through which many planes go at once.
+        let halves = Demand {
+            bytes,
+            bytes_per_waiting_voxel: 0,
+            precision: Precision::Bf16,
+            ..demand(shape)
+        };
+        let tiling = halves.tiling();
+        let found = computed(tiling);
         assert!(
-            computed < 200 * 512 * 512 * 5 / 4,
-            "{tiling:?} computes {computed}"
+            found < voxels * 13 / 10 && tiling.chunk == 16,
+            "{tiling:?} computes {found}"
         );
     }
 }
