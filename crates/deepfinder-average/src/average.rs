@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::align::{Round, align, in_box};
 use crate::subtomogram::{Pose, Source, poses};
 use crate::sums::Sums;
-use crate::{AverageError, AverageParams, FSC_GOLD_STANDARD, Fsc, Result};
+use crate::{AverageError, AverageParams, FSC_GOLD_STANDARD, Fsc, FscCurves, Result};
 
 /// Relative difference of voxel sizes up to which tomograms and reference fit together: what headers round away.
 const VOXEL_SIZE_TOLERANCE: f32 = 0.02;
@@ -19,8 +19,8 @@ pub struct Average {
     pub map: Volume<f32>,
     /// The averages of the two half-sets.
     pub halves: [Volume<f32>; 2],
-    /// Their Fourier shell correlation under the soft mask. It is not corrected for what the mask itself correlates.
-    pub fsc: Fsc,
+    /// Their Fourier shell correlation under the soft mask, and corrected for what the mask itself correlates.
+    pub fsc: FscCurves,
     /// The particles of each source with their positions, rotations and scores as they came out; those whose box
     /// reaches outside their tomogram are left out.
     pub particles: Vec<Vec<Particle>>,
@@ -120,14 +120,12 @@ pub fn average(
         });
         frequency = crossing.unwrap_or(0.5).max(params.initial_frequency);
     }
+    let fsc = FscCurves::of(&averaged.halves[0], &averaged.halves[1], &work.mask)?;
     let volume = |voxels| Volume::new(voxels).with_voxel_size(voxel_size);
     Ok(Average {
         map: volume(averaged.map),
         halves: averaged.halves.map(volume),
-        fsc: averaged.fsc.unwrap_or(Fsc {
-            frequencies: Vec::new(),
-            correlations: Vec::new(),
-        }),
+        fsc,
         particles: refined(sources, &poses),
         outside,
         iterations,

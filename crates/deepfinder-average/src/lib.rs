@@ -3,7 +3,7 @@
 //! [`average`] takes particles from their tomograms, aligns each to a reference by rotation and shift, and adds them up
 //! in Fourier space, each coefficient divided by how often it was measured, so that the missing wedge of one particle is filled by the
 //! others. The particles are parted into two half-sets that never see each other's average; their Fourier shell
-//! correlation ([`Fsc`]) gives the resolution. [`threshold_mask`] makes a binary shape of the map, as training targets
+//! correlation ([`FscCurves`]) gives the resolution. [`threshold_mask`] makes a binary shape of the map, as training targets
 //! want it.
 //!
 //! Maps have the contrast of the tomograms that are read: who wants bright densities reads dark tomograms inverted.
@@ -44,7 +44,7 @@ mod mask;
 
 pub use average::{Average, Iteration, average};
 pub use error::{AverageError, Result};
-pub use fsc::{FSC_GOLD_STANDARD, FSC_HALF, Fsc};
+pub use fsc::{FSC_GOLD_STANDARD, FSC_HALF, Fsc, FscCurves};
 pub use mask::{MaskThreshold, threshold_mask};
 pub use params::AverageParams;
 pub use subtomogram::Source;

@@ -4,9 +4,10 @@
 
 use deepfinder_average::{AverageError, AverageParams, FSC_GOLD_STANDARD, Fsc, Source, average};
 use deepfinder_core::{
-    CancelToken, CoreError, NoProgress, Particle, ParticleList, Rotation, Symmetry, Volume, VoxelSize,
+    CancelToken, CoreError, NoProgress, Particle, ParticleList, Rotation, Symmetry, TiltRange, Volume,
+    VoxelSize,
 };
-use deepfinder_density::soft_ball;
+use deepfinder_density::{Fft3, frequency, soft_ball, wedge};
 use deepfinder_sim::{Contrast, Noise, SimParams, Simulation, Template, simulate_particles};
 use ndarray::Array3;
 use rand::{RngExt, SeedableRng};
@@ -78,7 +79,7 @@ fn an_average_of_known_poses_is_as_good_as_its_half_sets_say() {
     let mask = soft_ball(SIDE, 8.0, 3.0);
     let with_truth = Fsc::of(&result.map.voxels, &density().voxels, &mask).unwrap();
     let mut compared = 0;
-    for (shell, &half_sets) in result.fsc.correlations.iter().enumerate().skip(1) {
+    for (shell, &half_sets) in result.fsc.masked.correlations.iter().enumerate().skip(1) {
         if half_sets > 0.3 {
             let expected = (2.0 * half_sets / (1.0 + half_sets)).sqrt();
             let found = with_truth.correlations[shell];
@@ -86,7 +87,7 @@ fn an_average_of_known_poses_is_as_good_as_its_half_sets_say() {
             compared += 1;
         }
     }
-    assert!(compared >= 4, "{:?}", result.fsc.correlations);
+    assert!(compared >= 4, "{:?}", result.fsc.masked.correlations);
 
     // Poses of no particle: the half-sets agree in nothing.
     let mut rng = ChaCha8Rng::seed_from_u64(2);
@@ -101,10 +102,65 @@ fn an_average_of_known_poses_is_as_good_as_its_half_sets_say() {
     let wrong = average(&wrong, None, &params, &NoProgress).unwrap();
     let crossing = |fsc: &Fsc| fsc.crossing(FSC_GOLD_STANDARD).unwrap_or(0.5);
     assert!(
-        crossing(&wrong.fsc) < 0.6 * crossing(&result.fsc),
+        crossing(&wrong.fsc.corrected) < 0.6 * crossing(&result.fsc.corrected),
         "{:?}",
         wrong.fsc
     );
+}
+
+/// What half-sets of so many particles should correlate by in their whole boxes: in each shell S / (S + N), the power of the
+/// density over that and the noise's, which falls with the number of particles that measured a coefficient.
+fn expected_fsc(simulation: &Simulation, noise_free: &Simulation, of_half: f64) -> Vec<f64> {
+    let noise = &simulation.tomogram.voxels - &noise_free.tomogram.voxels;
+    let variance = noise.mapv(|voxel| f64::from(voxel).powi(2)).mean().unwrap();
+    let fft = Fft3::new([SIDE; 3]);
+    let mut spectrum = fft.spectrum();
+    fft.forward(&density().voxels, &mut spectrum).unwrap();
+    let measured = f64::from(
+        wedge([SIDE; 3], TiltRange::symmetric(60.0), Rotation::IDENTITY)
+            .mean()
+            .unwrap(),
+    );
+    // The noise's variance comes from the coefficients that are measured alone, and a particle measures as many.
+    let noise = variance * (SIDE * SIDE * SIDE) as f64 / measured / (of_half * measured);
+    let mut shells = vec![(0.0, 0.0); SIDE / 2 + 1];
+    for ((z, y, x), coefficient) in spectrum.indexed_iter() {
+        let k = [z, y, x].map(|i| frequency(i, SIDE));
+        let radius = k.iter().map(|k| k * k).sum::<f64>().sqrt();
+        if let Some(shell) = shells.get_mut((SIDE as f64 * radius).round() as usize) {
+            let weight = if x == 0 || 2 * x == SIDE { 1.0 } else { 2.0 };
+            shell.0 += weight * f64::from(coefficient.norm_sqr());
+            shell.1 += weight * noise;
+        }
+    }
+    shells
+        .iter()
+        .map(|(signal, noise)| signal / (signal + noise))
+        .collect()
+}
+
+#[test]
+fn the_resolution_is_what_signal_and_number_of_particles_allow() {
+    for (per_axis, snr) in [([2, 4, 5], 0.1), ([2, 5, 5], 0.02)] {
+        let simulation = simulated(density(), per_axis, snr, 8);
+        let noise_free = simulated(density(), per_axis, 1e9, 8);
+        let count: usize = per_axis.iter().product();
+        let params = AverageParams {
+            iterations: 0,
+            ..AverageParams::new(SIDE)
+        };
+        let result = average(&[source(&simulation)], None, &params, &NoProgress).unwrap();
+        let expected = expected_fsc(&simulation, &noise_free, count as f64 / 2.0);
+        let pairs = result.fsc.unmasked.correlations.iter().zip(&expected).skip(2);
+        let differences: Vec<f64> = pairs.map(|(found, expected)| found - expected).collect();
+        let mean = differences.iter().sum::<f64>() / differences.len() as f64;
+        let most = differences.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
+        assert!(
+            mean.abs() < 0.05 && most < 0.25,
+            "{:?} for {expected:?}",
+            result.fsc.unmasked
+        );
+    }
 }
 
 /// Mean angle in degrees and mean distance in voxels to the true poses.

@@ -7,8 +7,8 @@ use deepfinder_core::{Symmetry, TiltRange};
 use deepfinder_pipeline::{AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
 use deepfinder_studio::DEFAULT_PORT;
 
-use crate::simulation::SimulateArgs;
-use crate::values::{format, named, ome_zarr, tilt};
+use crate::simulation::{OpticsArgs, SimulateArgs};
+use crate::values::{format, membrane, named, ome_zarr, tilt};
 
 /// Find macromolecules in cryo-electron tomograms.
 ///
@@ -555,6 +555,29 @@ pub(crate) struct MatchArgs {
     /// Filter the density to this resolution in Å
     #[arg(long, value_name = "A")]
     pub(crate) low_pass: Option<f64>,
+    /// Another density that is in the tomogram; places that it explains better are no particles. Repeat, or list several:
+    /// each takes as long as the template
+    #[arg(long, value_name = "MAP", num_args = 1..)]
+    pub(crate) against: Vec<PathBuf>,
+    /// Match the template with random phases too, and drop the places that it explains better
+    #[arg(long)]
+    pub(crate) decoy: bool,
+    /// Weigh the template by each image of the tilt series, with its contrast transfer and radiation damage, instead of by
+    /// the missing wedge alone; the options below need it
+    #[arg(long, help_heading = "Tilt series")]
+    pub(crate) tilt_series: bool,
+    /// A line for each tilt: degrees, and where they are known its exposure (e/Å² seen at its middle) and underfocus (µm);
+    /// IMOD's .tlt is such a file [default: evenly spaced]
+    #[arg(
+        long,
+        help_heading = "Tilt series",
+        value_name = "FILE",
+        requires = "tilt_series",
+        conflicts_with = "tilt_step"
+    )]
+    pub(crate) tilts: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Tilt series")]
+    pub(crate) optics: OpticsArgs,
     /// Particles that noise alone may give in the whole tomogram; sets the lowest score
     #[arg(long, value_name = "N", default_value_t = 1.0)]
     pub(crate) false_alarms: f64,
@@ -653,6 +676,32 @@ pub(crate) struct ConsensusArgs {
     /// The tomogram, for a picture of slices
     #[arg(long, short, value_name = "FILE", requires = "output")]
     pub(crate) tomogram: Option<PathBuf>,
+    /// Average each class of each part (both, only A, only B), to see whether they are particles; give --box or --reference
+    #[arg(long, requires = "tomogram", help_heading = "Averages")]
+    pub(crate) average_each: bool,
+    /// Side of a particle's box, in voxels or Å: about twice its diameter [default: the reference's]
+    #[arg(
+        long = "box",
+        value_name = "SIDE",
+        requires = "average_each",
+        help_heading = "Averages"
+    )]
+    pub(crate) side: Option<Length>,
+    /// A map to align to, bright in the particle; without one the particles need rotations
+    #[arg(
+        long,
+        value_name = "MAP",
+        requires = "average_each",
+        help_heading = "Averages"
+    )]
+    pub(crate) reference: Option<PathBuf>,
+    /// Rounds of alignment; 0 averages the particles as the lists have them [default: 3]
+    #[arg(long, value_name = "N", requires = "average_each", help_heading = "Averages")]
+    pub(crate) iterations: Option<usize>,
+    /// Tilts of the series in degrees, as HALF or MIN,MAX; 90 for a tomogram without a missing wedge [default: 60]
+    #[arg(long, value_name = "DEGREES", allow_hyphen_values = true, value_parser = tilt, requires = "average_each",
+        help_heading = "Averages")]
+    pub(crate) tilt: Option<TiltRange>,
     /// Voxel size in Å, where the radius is in Å and the lists do not say
     #[arg(long, value_name = "A")]
     pub(crate) voxel_size: Option<f32>,
@@ -668,6 +717,10 @@ pub(crate) struct ReportArgs {
     /// The page to write [default: report.html in the project's output]
     #[arg(long, short, value_name = "FILE.html")]
     pub(crate) output: Option<PathBuf>,
+    /// A mask of a tomogram's membranes, for the distances of the picks to them; several tomograms are told apart by
+    /// their names [default: the classes of the label maps that are called membranes]
+    #[arg(long, value_name = "[TOMOGRAM=]FILE", value_parser = membrane)]
+    pub(crate) membrane: Vec<(Option<String>, PathBuf)>,
 }
 
 #[cfg(test)]

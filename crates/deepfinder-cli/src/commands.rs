@@ -5,11 +5,11 @@ use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
     AccuracyJob, AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Device, Ended, EvaluateJob,
     InitJob, MatchJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project,
-    ReadOptions, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, TomogramOptions, TomogramTable,
-    TrainPlan, TrainSettings, average_particles, bench, bench_accuracy, check_device, check_writable,
-    consensus_of_files, convert, demo, device, devices, evaluate_files, file_summary, init_project,
-    make_target, match_tomogram, pick_particles, precision, remember_training, report_project, run_project,
-    segment_tomogram, simulate_project, voxel_size,
+    ReadOptions, ReportJob, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, TomogramOptions,
+    TomogramTable, TrainPlan, TrainSettings, average_particles, average_parts, bench, bench_accuracy,
+    check_device, check_writable, consensus_of_files, convert, demo, device, devices, evaluate_files,
+    file_summary, init_project, make_target, match_tomogram, pick_particles, precision, remember_training,
+    report_project, run_project, segment_tomogram, simulate_project, voxel_size,
 };
 use deepfinder_studio::{Studio, StudioOptions};
 
@@ -299,7 +299,19 @@ impl Context<'_> {
             output: args.output.clone(),
             tomogram: args.tomogram.clone(),
         };
-        self.printer.consensus(&consensus_of_files(&job)?)
+        let mut found = consensus_of_files(&job)?;
+        if let (true, Some(folder), Some(tomogram)) = (args.average_each, &args.output, &args.tomogram) {
+            let defaults = AverageJob::new(&args.a, std::slice::from_ref(tomogram), folder);
+            let settings = AverageJob {
+                reference: args.reference.clone(),
+                side: args.side,
+                iterations: args.iterations.unwrap_or(defaults.iterations),
+                tilt: args.tilt.or(defaults.tilt),
+                ..defaults
+            };
+            found.averages = average_parts(&found, folder, &settings, &self.bars)?;
+        }
+        self.printer.consensus(&found)
     }
 
     fn convert(&self, args: &ConvertArgs) -> Result<()> {
@@ -355,6 +367,10 @@ impl Context<'_> {
             step_degrees: args.step,
             symmetry: args.symmetry,
             tilt: Some(args.tilt),
+            series: args.tilt_series.then(|| args.optics.params(args.tilt)),
+            tilts: args.tilts.clone(),
+            against: args.against.clone(),
+            decoy: args.decoy,
             mask_radius: args.mask_radius,
             low_pass_angstrom: args.low_pass,
             tile_voxels: args.tile,
@@ -393,8 +409,11 @@ impl Context<'_> {
 
     fn report(&self, args: &ReportArgs) -> Result<()> {
         let project = Project::read(&args.project)?;
-        self.printer
-            .reported(&report_project(&project, args.output.as_deref())?)
+        let report = ReportJob {
+            output: args.output.clone(),
+            membranes: args.membrane.clone(),
+        };
+        self.printer.reported(&report_project(&project, &report)?)
     }
 
     fn run(&self, args: &RunArgs) -> Result<()> {

@@ -12,9 +12,9 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
     AccuracyReport, Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection,
-    DeviceCheck, DeviceReport, Ended, Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError,
-    Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan,
-    TrainingTomogram, VoxelReport, write_file_atomically,
+    DeviceCheck, DeviceReport, Ended, Evaluation, FileSummary, FoundBy, HtmlReport, Matched, Picked,
+    PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome,
+    TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
 };
 use deepfinder_studio::Studio;
 use serde_json::{Value, json};
@@ -236,10 +236,14 @@ impl Printer {
                 (Some(best), Some(worst)) => format!(", scores from {best:.3} down to {worst:.3}"),
                 _ => String::new(),
             };
+            let rejected = match matched.rejected {
+                0 => String::new(),
+                n => format!("; {n} that another density explains better were left out"),
+            };
             format!(
                 "{} rotations in {:.1} s, {:.1} million scores a second\n\
                  scores have a standard deviation of {:.4}; a particle is what scores {:.3} or more\n\
-                 {} particles{range}\nwrote {}",
+                 {} particles{range}{rejected}\nwrote {}",
                 matched.rotations,
                 matched.seconds,
                 matched.mscores_per_second,
@@ -265,8 +269,19 @@ impl Printer {
                 ]);
             }
             let rounds = if averaged.iterations.is_empty() { String::new() } else { format!("{rounds}\n\n") };
-            let [gold, half] = averaged.resolution_angstrom.unwrap_or(averaged.resolution_voxels);
             let unit = if averaged.resolution_angstrom.is_some() { "Å" } else { "voxels" };
+            let mut curves = table(["FSC", "0.143", "0.5"]);
+            for curve in &averaged.curves {
+                let name = if curve.curve == "randomised" { "masked, random phases" } else { curve.curve };
+                let resolutions = [curve.at_gold_standard, curve.at_half].map(|at| format!("{at:.1} {unit}"));
+                curves.add_row(std::iter::once(name.to_owned()).chain(resolutions));
+            }
+            for more in &averaged.with_more_particles {
+                let resolutions = [more.at_gold_standard, more.at_half].map(|at| format!("{at:.1} {unit}"));
+                let name = format!("expected of {} times as many", more.times);
+                curves.add_row(std::iter::once(name).chain(resolutions));
+            }
+            right_align(&mut curves);
             let outside = match averaged.outside {
                 0 => String::new(),
                 n => format!("; {n} whose box reaches outside the tomogram were left out"),
@@ -278,8 +293,7 @@ impl Printer {
                 .map(|path| format!("wrote {}\n", path.display()))
                 .collect();
             format!(
-                "{rounds}{} particles in a box of {}³ voxels{outside}\n\
-                 resolution {gold:.1} {unit} at FSC 0.143, {half:.1} {unit} at 0.5; the mask has {} voxels\n{}",
+                "{rounds}{} particles in a box of {}³ voxels{outside}; the mask has {} voxels\n\n{curves}\n\n{}",
                 averaged.particles,
                 averaged.box_voxels,
                 averaged.mask_voxels,
@@ -319,7 +333,8 @@ impl Printer {
                 .files
                 .iter()
                 .map(|path| format!("\nwrote {}", path.display()));
-            format!("{rows}\n{}", files.collect::<Vec<_>>().concat())
+            let averages = part_averages(found);
+            format!("{rows}\n{}{averages}", files.collect::<Vec<_>>().concat())
         })
     }
 
@@ -520,6 +535,48 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
 }
 
 /// The scores of picks or of a label map.
+/// The averages of a consensus's parts, where there are any.
+fn part_averages(found: &ConsensusSummary) -> String {
+    if found.averages.is_empty() {
+        return String::new();
+    }
+    let mut rows = table([
+        "part",
+        "class",
+        "listed",
+        "averaged",
+        "FSC 0.143",
+        "FSC 0.5",
+        "map",
+    ]);
+    for average in &found.averages {
+        let part = match average.found_by {
+            FoundBy::Both => "both",
+            FoundBy::OnlyA => "only A",
+            FoundBy::OnlyB => "only B",
+        };
+        let resolution = |place: usize| match (average.resolution_angstrom, average.resolution_voxels) {
+            (Some(angstrom), _) => format!("{:.1} Å", angstrom[place]),
+            (None, Some(voxels)) => format!("{:.1} voxels", voxels[place]),
+            (None, None) => String::new(),
+        };
+        let map = average
+            .map
+            .as_ref()
+            .map_or("too few".to_owned(), |path| path.display().to_string());
+        rows.add_row([
+            part.to_owned(),
+            found.names.name_of(average.label),
+            average.listed.to_string(),
+            average.particles.to_string(),
+            resolution(0),
+            resolution(1),
+            map,
+        ]);
+    }
+    format!("\n\n{rows}")
+}
+
 fn evaluation(found: &Evaluation) -> String {
     match found {
         Evaluation::Particles { classes, report } => detection(classes, &report.pooled),

@@ -55,6 +55,10 @@ struct SpecimenArgs {
     /// Put the particles of this list into the tomogram to test, instead of random ones
     #[arg(long, value_name = "LIST", conflicts_with = "particles")]
     particles_from: Option<PathBuf>,
+    /// Of that list only the particles in a box as large as the tomogram, which begins at this voxel; positions are
+    /// counted from there
+    #[arg(long, value_name = "Z,Y,X", value_parser = shape, requires = "particles_from")]
+    crop_from: Option<[usize; 3]>,
     /// Voxel size in Å of densities made of structures [default: 10]
     #[arg(long, value_name = "A")]
     voxel_size: Option<f32>,
@@ -85,6 +89,21 @@ struct MicroscopeArgs {
     /// Lowest and highest tilt in degrees, as HALF or MIN,MAX
     #[arg(long, value_name = "DEGREES", default_value = "60", allow_hyphen_values = true, value_parser = tilt)]
     tilt: TiltRange,
+    #[command(flatten)]
+    optics: OpticsArgs,
+    /// Density of the solvent that varies from voxel to voxel: its standard deviation in parts of the densest particle's
+    /// maximum
+    #[arg(long, value_name = "PART", default_value_t = 0.0, requires = "tilt_series")]
+    grain: f64,
+    /// Write the tilt series too (.mrc, and its angles as .tlt)
+    #[arg(long, requires = "tilt_series")]
+    keep_tilt_series: bool,
+}
+
+// How each image of a tilt series was taken; there is a flag `--tilt-series` beside it. A doc comment would become that
+// of the command.
+#[derive(Args)]
+pub(crate) struct OpticsArgs {
     /// Degrees between tilts [default: 3]
     #[arg(long, value_name = "DEGREES", requires = "tilt_series")]
     tilt_step: Option<f64>,
@@ -106,13 +125,6 @@ struct MicroscopeArgs {
     /// Do not turn the phases back that the contrast transfer function reversed
     #[arg(long, requires = "tilt_series")]
     no_phase_flip: bool,
-    /// Density of the solvent that varies from voxel to voxel: its standard deviation in parts of the densest particle's
-    /// maximum
-    #[arg(long, value_name = "PART", default_value_t = 0.0, requires = "tilt_series")]
-    grain: f64,
-    /// Write the tilt series too (.mrc, and its angles as .tlt)
-    #[arg(long, requires = "tilt_series")]
-    keep_tilt_series: bool,
 }
 
 impl SimulateArgs {
@@ -149,6 +161,7 @@ impl SimulateArgs {
                 assembly: specimen.assembly.clone().unwrap_or_default(),
             },
             particles: specimen.particles_from.clone(),
+            crop_start: specimen.crop_from,
             microscope: microscope.tilt_series.then(|| microscope.params(self.snr)),
             keep_tilt_series: microscope.keep_tilt_series,
             ..SimulateJob::new(&self.output, params)
@@ -158,10 +171,21 @@ impl SimulateArgs {
 
 impl MicroscopeArgs {
     fn params(&self, snr: Option<f64>) -> TiltSeriesParams {
+        let params = self.optics.params(self.tilt);
+        TiltSeriesParams {
+            snr: snr.or(params.snr),
+            ..params
+        }
+    }
+}
+
+impl OpticsArgs {
+    /// A tilt series of that range.
+    pub(crate) fn params(&self, tilt: TiltRange) -> TiltSeriesParams {
         let defaults = TiltSeriesParams::default();
         let optics = Optics::default();
         TiltSeriesParams {
-            tilt: self.tilt,
+            tilt,
             step_degrees: self.tilt_step.unwrap_or(defaults.step_degrees),
             optics: Some(Optics {
                 voltage_kv: self.voltage.unwrap_or(optics.voltage_kv),
@@ -170,8 +194,8 @@ impl MicroscopeArgs {
                 defocus_um: self.defocus.unwrap_or(optics.defocus_um),
             }),
             exposure: self.exposure.unwrap_or(defaults.exposure),
-            snr: snr.or(defaults.snr),
             flip_phases: !self.no_phase_flip,
+            ..defaults
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Values of options: from what a user writes to what it means.
 
+use std::path::PathBuf;
+
 use deepfinder_core::TiltRange;
 use deepfinder_pipeline::{OmeZarr, ParticleFormat, particle_formats};
 
@@ -32,6 +34,15 @@ where
         name.to_owned(),
         value.parse().map_err(|error| format!("{error}"))?,
     ))
+}
+
+/// `FILE`, or `NAME=FILE` of a tomogram's name.
+pub(crate) fn membrane(text: &str) -> Result<(Option<String>, PathBuf), String> {
+    match text.split_once('=') {
+        Some(("", _) | (_, "")) => Err(format!("`{text}` must have the form FILE or TOMOGRAM=FILE")),
+        Some((name, file)) => Ok((Some(name.to_owned()), file.into())),
+        None => Ok((None, text.into())),
+    }
 }
 
 /// A format of particle lists by the name that users give it.
@@ -77,6 +88,9 @@ mod tests {
         assert_eq!(shape("4, 5,6"), Ok([4, 5, 6]));
         assert!(shape("4,5").is_err() && shape("4,5,x").is_err());
         assert_eq!(named::<u8>("ribosome=2").unwrap(), ("ribosome".to_owned(), 2));
+        assert_eq!(membrane("m.mrc"), Ok((None, "m.mrc".into())));
+        assert_eq!(membrane("t1=m.mrc"), Ok((Some("t1".to_owned()), "m.mrc".into())));
+        assert!(membrane("=m.mrc").is_err() && membrane("t1=").is_err());
         assert!(named::<u8>("ribosome").is_err() && named::<u8>("ribosome=x").is_err());
     }
 }

@@ -165,12 +165,24 @@ impl<T: Clone> Volume<T> {
 
 /// How many voxels have each label.
 pub fn count_labels(labels: &[Label]) -> [u64; 256] {
-    // Several tables: neighbours are mostly equal, and a count should not wait for the one before it.
+    // Several tables: where neighbours differ, a count should not wait for the one before it.
     let mut tables = [[0_u64; 256]; 4];
-    let (groups, rest) = labels.as_chunks::<4>();
+    let (groups, rest) = labels.as_chunks::<32>();
     for group in groups {
-        for (table, &label) in tables.iter_mut().zip(group) {
-            table[usize::from(label)] += 1;
+        // Nearly all of a label map is one label for long stretches.
+        let first = group[0];
+        if group
+            .iter()
+            .fold(0, |different, label| different | (label ^ first))
+            == 0
+        {
+            tables[0][usize::from(first)] += group.len() as u64;
+            continue;
+        }
+        for four in group.as_chunks::<4>().0 {
+            for (table, &label) in tables.iter_mut().zip(four) {
+                table[usize::from(label)] += 1;
+            }
         }
     }
     let mut counts = [0; 256];

@@ -2,7 +2,10 @@
 //!
 //! * [`DensitySampler`] gives a density between its voxels, so that it can be rotated and shifted;
 //! * [`Fft3`] transforms a volume, whole or plane by plane, to the half of its spectrum that a real volume needs;
-//! * [`wedge`] and [`low_pass`] weigh the spectrum as a tilt series and a finite resolution do, [`soft_ball`] the voxels.
+//! * [`wedge`] and [`low_pass`] weigh the spectrum as a tilt series and a finite resolution do, [`soft_ball`] the voxels;
+//! * [`Optics`] and [`exposure_filter`] are what microscope and dose do to an image, [`TiltScheme::transfer`] what all
+//!   images of a tilt series together do to a reconstruction;
+//! * [`randomise_phases`] leaves nothing of a map but its amplitudes.
 //!
 //! Frequencies are in cycles per voxel; a spectrum is `(k_z, k_y, k_x)` with `k_x` from 0 to ½.
 //!
@@ -31,9 +34,15 @@
 //! ```
 
 mod fft;
+mod optics;
+mod phases;
 mod sampler;
+mod tilts;
 mod weights;
 
 pub use fft::{Fft3, FourierError, Spectrum, fast_length, frequency};
+pub use optics::{Optics, exposure_filter};
+pub use phases::randomise_phases;
 pub use sampler::{DensitySampler, Interpolation, cubic_weights};
+pub use tilts::{Tilt, TiltScheme};
 pub use weights::{low_pass, low_pass_factor, soft_ball, wedge};

@@ -50,7 +50,10 @@ pub fn soft_ball(side: usize, radius: f64, edge: f64) -> Array3<f32> {
 }
 
 /// A weight for each coefficient, by its frequencies `(k_x, k_y, k_z)`.
-fn over_spectrum([depth, height, width]: [usize; 3], weight: impl Fn([f64; 3]) -> f32) -> Array3<f32> {
+pub(crate) fn over_spectrum(
+    [depth, height, width]: [usize; 3],
+    weight: impl Fn([f64; 3]) -> f32,
+) -> Array3<f32> {
     Array3::from_shape_fn((depth, height, width / 2 + 1), |(z, y, x)| {
         weight([frequency(x, width), frequency(y, height), frequency(z, depth)])
     })

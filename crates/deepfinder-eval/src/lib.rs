@@ -31,11 +31,13 @@ mod matching;
 mod tally;
 
 mod consensus;
+mod distance;
 mod evaluate;
 mod sweep;
 mod voxels;
 
 pub use consensus::{Consensus, ConsensusPick, ConsensusRow, FoundBy, consensus};
+pub use distance::distances_to_labels;
 pub use error::{EvalError, Result};
 pub use evaluate::{EvaluateParams, Mode, Report, TomogramReport, evaluate, evaluate_occupancy};
 pub use matching::{Assignment, Classes, Match, match_one_to_one};

@@ -215,10 +215,11 @@ mod tests {
                 mask_radius_voxels: Some(radius),
                 mask_edge_voxels: edge,
                 tilt: has_wedge.then(|| TiltRange::symmetric(57.0)),
+                low_pass_angstrom: Some(10.0),
                 ..MatchParams::default()
             };
             let density = Array3::from_shape_simple_fn((6, 7, 6), || rng.random::<f32>());
-            let template = Template::new(&Volume::new(density), Some(0.3), &params).unwrap();
+            let template = Template::new(&Volume::new(density), 3.0, &params).unwrap();
             let fft = Fft3::new(shape.map(|length| Axis::new(length, template.side(), 16).transform));
             let voxels = Array3::from_shape_simple_fn(
                 shape.map(|length| length + template.side() - 1),

@@ -34,8 +34,10 @@ pub enum MatchError {
         /// The tomogram's.
         tomogram: VoxelSize,
     },
-    /// A resolution in Å, and no voxel size to count it in.
-    #[error("a low-pass filter in Å needs a voxel size: neither the tomogram nor the template has one")]
+    /// A resolution or a contrast transfer in Å, and no voxel size to count it in.
+    #[error(
+        "a low-pass filter in Å and a contrast transfer need a voxel size: neither the tomogram nor the template has one"
+    )]
     UnknownVoxelSize,
     /// A tomogram in which there is nothing to find.
     #[error("the tomogram {what}")]

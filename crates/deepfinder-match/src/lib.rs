@@ -4,7 +4,7 @@
 //! series did not measure, and is correlated with the tomogram, normalised by the tomogram's mean and spread under the
 //! template's mask at each place (Roseman 2003, Ultramicroscopy 94:225): scores are correlation coefficients from −1 to 1. Of each voxel
 //! the best score is kept and which rotation gave it. [`MatchReport::threshold`] says from which score on a peak is
-//! hardly noise. This is the method that DeepFinder is compared with in its paper, and a way to first annotations.
+//! hardly noise; of what is a particle, but another one, [`compete`] finds out more where its template is known. This is the method that DeepFinder is compared with in its paper, and a way to first annotations.
 //!
 //! The tomogram is read and correlated tile by tile, so that it need not fit in memory; threads share the rotations of
 //! a tile, and their number changes no bit of the result.
@@ -42,8 +42,14 @@ mod tiling;
 mod correlate;
 mod search;
 
+mod competition;
+mod decoy;
+
 mod threshold;
 
+pub use competition::{Candidate, compete};
+pub use decoy::decoy;
+pub use deepfinder_density::{Optics, Tilt, TiltScheme};
 pub use error::{MatchError, Result};
 pub use params::MatchParams;
 pub use search::match_template;

@@ -1,4 +1,5 @@
 use deepfinder_core::TiltRange;
+use deepfinder_density::TiltScheme;
 
 use crate::{MatchError, Result};
 
@@ -13,6 +14,9 @@ pub struct MatchParams {
     pub mask_edge_voxels: f64,
     /// What the tilt series covers, ±60° by default; `None` for a tomogram without a missing wedge.
     pub tilt: Option<TiltRange>,
+    /// The tilt series image by image, with contrast transfer and radiation damage, where it is known: the template is
+    /// weighed by [`TiltScheme::transfer`], and `tilt` is not used. `None` by default.
+    pub scheme: Option<TiltScheme>,
     /// Resolution in Å at which a Gaussian low-pass filter of the template has come down to ½; `None` (default) for none.
     pub low_pass_angstrom: Option<f64>,
     /// Longest side of a Fourier transform, in voxels. A tile is that less the template's box; larger tiles waste less
@@ -27,6 +31,7 @@ impl Default for MatchParams {
             mask_radius_voxels: None,
             mask_edge_voxels: 2.0,
             tilt: Some(TiltRange::symmetric(60.0)),
+            scheme: None,
             low_pass_angstrom: None,
             tile_voxels: 192,
         }
@@ -82,6 +87,42 @@ impl MatchParams {
         if let Some(tilt) = self.tilt {
             tilt.check()?;
         }
+        if let Some(scheme) = &self.scheme {
+            require(
+                scheme.tilts.len() >= 2,
+                "scheme.tilts",
+                scheme.tilts.len() as f64,
+                "two tilts at least",
+            )?;
+            for tilt in &scheme.tilts {
+                require(
+                    (-90.0..=90.0).contains(&tilt.degrees),
+                    "tilt",
+                    tilt.degrees,
+                    "from −90° to 90°",
+                )?;
+                require(
+                    (0.0..=1e4).contains(&tilt.exposure),
+                    "exposure",
+                    tilt.exposure,
+                    "from 0 to 10 000 e/Å²",
+                )?;
+                require(
+                    tilt.defocus_um.is_none_or(|defocus| defocus.abs() <= 50.0),
+                    "defocus_um",
+                    tilt.defocus_um.unwrap_or_default(),
+                    "from −50 to 50 µm, positive for underfocus",
+                )?;
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a length in Å enters.
+    pub(crate) fn needs_voxel_size(&self) -> bool {
+        let by_scheme = self.scheme.as_ref().is_some_and(|scheme| {
+            scheme.optics.is_some() || scheme.tilts.iter().any(|tilt| tilt.exposure > 0.0)
+        });
+        self.low_pass_angstrom.is_some() || by_scheme
     }
 }

@@ -41,12 +41,12 @@ pub fn match_template(
         });
     }
     let voxel_size = common_voxel_size(template.voxel_size, tomogram.voxel_size())?;
-    let half_frequency = match (params.low_pass_angstrom, voxel_size) {
-        (None, _) => None,
-        (Some(_), None) => return Err(MatchError::UnknownVoxelSize),
-        (Some(resolution), Some(size)) => Some(f64::from(size.angstrom()) / resolution),
+    let angstrom = match voxel_size {
+        None if params.needs_voxel_size() => return Err(MatchError::UnknownVoxelSize),
+        None => 1.0,
+        Some(size) => f64::from(size.angstrom()),
     };
-    let template = Template::new(template, half_frequency, params)?;
+    let template = Template::new(template, angstrom, params)?;
     check_rotations(&template, rotations[0])?;
     let moments = Moments::of_volume(tomogram)?;
     check_tomogram(&moments)?;

@@ -21,7 +21,7 @@ pub(crate) struct Template {
     pub(crate) mask: Array3<f32>,
     /// Sum of the weights.
     pub(crate) mask_sum: f64,
-    /// Wedge and low-pass filter, where there are any.
+    /// Wedge or tilt series and low-pass filter, where there are any.
     filter: Option<(Fft3, Array3<f32>)>,
 }
 
@@ -32,11 +32,13 @@ pub(crate) struct Workspace {
 }
 
 impl Template {
+    /// Voxels have that edge in Å, which counts where [`MatchParams::needs_voxel_size`] says so.
+    ///
     /// # Errors
     /// [`MatchError::Template`] for a template that is empty, not finite, or the same everywhere under its mask.
     pub(crate) fn new(
         template: &Volume<f32>,
-        half_frequency: Option<f64>,
+        voxel_size_angstrom: f64,
         params: &MatchParams,
     ) -> Result<Self> {
         let voxels = &template.voxels;
@@ -56,15 +58,16 @@ impl Template {
         };
         let side = 2 * (radius + params.mask_edge_voxels).ceil() as usize + 1;
         let mask = soft_ball(side, radius, params.mask_edge_voxels);
-        let filters = params.tilt.is_some() || half_frequency.is_some();
+        let filters = params.tilt.is_some() || params.scheme.is_some() || params.low_pass_angstrom.is_some();
         let filter = filters.then(|| {
             let room = [fast_length((FILTER_ROOM * side as f64).ceil() as usize); 3];
-            let mut weights = match params.tilt {
-                Some(tilt) => wedge(room, tilt, Rotation::IDENTITY),
-                None => Fft3::new(room).spectrum().mapv(|_| 1.0),
+            let mut weights = match (&params.scheme, params.tilt) {
+                (Some(scheme), _) => scheme.transfer(room, voxel_size_angstrom),
+                (None, Some(tilt)) => wedge(room, tilt, Rotation::IDENTITY),
+                (None, None) => Fft3::new(room).spectrum().mapv(|_| 1.0),
             };
-            if let Some(half) = half_frequency {
-                weights *= &low_pass(room, half);
+            if let Some(resolution) = params.low_pass_angstrom {
+                weights *= &low_pass(room, voxel_size_angstrom / resolution);
             }
             (Fft3::new(room), weights)
         });
@@ -173,7 +176,7 @@ mod tests {
     }
 
     fn prepared(params: &MatchParams, rotation: Rotation) -> (Template, Array3<f32>) {
-        let template = Template::new(&hook(), None, params).unwrap();
+        let template = Template::new(&hook(), 1.0, params).unwrap();
         let mut prepared = Array3::zeros([template.side(); 3]);
         assert!(
             template
@@ -227,7 +230,7 @@ mod tests {
         plate.slice_mut(s![12, 4..20, 4..20]).fill(1.0);
         let plate = Volume::new(plate);
         let params = MatchParams::default();
-        let template = Template::new(&plate, None, &params).unwrap();
+        let template = Template::new(&plate, 1.0, &params).unwrap();
         let (mut workspace, mut flat) = (template.workspace(), Array3::zeros([template.side(); 3]));
         template
             .prepare(Rotation::IDENTITY, &mut workspace, &mut flat)
@@ -249,7 +252,7 @@ mod tests {
             (Array3::from_elem((4, 4, 4), f32::NAN), "not finite"),
             (Array3::zeros((0, 4, 4)), "no voxels"),
         ] {
-            let error = Template::new(&Volume::new(density), None, &MatchParams::default()).unwrap_err();
+            let error = Template::new(&Volume::new(density), 1.0, &MatchParams::default()).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
     }

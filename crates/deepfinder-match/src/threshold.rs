@@ -32,12 +32,18 @@ impl MatchReport {
         }
     }
 
+    /// How many standard deviations a score lies above the mean.
+    pub fn deviations(&self, score: f64) -> f64 {
+        (score - self.mean) / self.standard_deviation.max(f64::MIN_POSITIVE)
+    }
+
     /// The score that noise reaches so many times (above 0) in the whole search.
     ///
     /// Scores of noise are normally distributed, so that of N independent trials N · erfc(t / √2) / 2 lie above t
     /// standard deviations (Rickgauer, Grigorieff and Denk 2017, eLife 6:e25648). Trials are counted as if all were
     /// independent and the deviation is that of all scores, the particles' own among them: both make the threshold
-    /// rather too high. It knows noise alone: membranes, gold and other particles score higher than that.
+    /// rather too high. It knows noise alone: membranes, gold and other particles score higher than that
+    /// ([`crate::compete`]).
     pub fn threshold(&self, false_alarms: f64) -> f64 {
         let tail = (false_alarms / self.trials.max(1) as f64).clamp(f64::MIN_POSITIVE, 0.5);
         self.mean + self.standard_deviation * normal_quantile(tail)

@@ -6,8 +6,11 @@ use deepfinder_core::{
     CancelToken, CoreError, NoProgress, Particle, ParticleList, Rotation, Symmetry, TiltRange, Volume,
     VoxelSize, orientations,
 };
-use deepfinder_match::{MatchError, MatchParams, MatchReport, match_template};
-use deepfinder_sim::{Contrast, Noise, SimParams, Template, simulate_particles};
+use deepfinder_match::{MatchError, MatchParams, MatchReport, Tilt, TiltScheme, match_template};
+use deepfinder_sim::{
+    Contrast, Noise, SimParams, Template, TiltSeriesParams, TruthWriters, simulate_particles,
+    simulate_tilt_series,
+};
 use ndarray::{Array3, s};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -128,6 +131,63 @@ fn planted_particles_are_found_in_place_and_orientation() {
 }
 
 #[test]
+fn a_template_that_knows_the_tilt_series_fits_better() {
+    let ten = VoxelSize::new(10.0).unwrap();
+    let density = tetrahedron().with_voxel_size(ten);
+    let rotation = Rotation::from_zxz_degrees(40.0, 20.0, 70.0);
+    let particles = ParticleList::from(vec![
+        Particle::new([24.0, 22.0, 20.0], 1).with_rotation(Some(rotation)),
+    ]);
+    let params = SimParams {
+        shape: [40, 44, 48],
+        ..SimParams::default()
+    };
+    for (flip_phases, step_degrees) in [(true, 3.0), (false, 12.0)] {
+        let microscope = TiltSeriesParams {
+            flip_phases,
+            step_degrees,
+            snr: None,
+            ..TiltSeriesParams::default()
+        };
+        let (mut labels, mut ids, mut tomogram) = (Vec::new(), Vec::new(), Vec::new());
+        let mut writers = TruthWriters {
+            labels: &mut labels,
+            particle_ids: &mut ids,
+        };
+        let templates = [Template::new("tetrahedron", density.clone())];
+        let (series, _) = simulate_tilt_series(
+            &templates,
+            Some(&particles),
+            &params,
+            &microscope,
+            &mut writers,
+            &NoProgress,
+        )
+        .unwrap();
+        series
+            .reconstruct(params.shape, &microscope, &mut tomogram, &NoProgress)
+            .unwrap();
+        let views: Vec<_> = tomogram.iter().map(|slab: &Array3<f32>| slab.view()).collect();
+        let tomogram =
+            Volume::new(ndarray::concatenate(ndarray::Axis(0), &views).unwrap()).with_voxel_size(Some(ten));
+        // The microscope makes matter dark.
+        let dark = density.like(density.voxels.mapv(|voxel| -voxel));
+        let score = |scheme| {
+            let params = MatchParams {
+                scheme,
+                ..MatchParams::default()
+            };
+            f64::from(found(&tomogram, &dark, &[rotation], &params).0[[20, 22, 24]])
+        };
+        let (known, wedge_alone) = (score(Some(microscope.scheme())), score(None));
+        assert!(
+            known > 0.9 && known > wedge_alone + 0.1,
+            "{known} against {wedge_alone}"
+        );
+    }
+}
+
+#[test]
 fn neither_threads_nor_tiles_matter() {
     let template = tetrahedron();
     let tomogram = Volume::new(Array3::from_shape_fn((21, 37, 30), |(z, y, x)| {
@@ -242,6 +302,17 @@ fn what_cannot_be_matched_is_refused() {
         ..params.clone()
     };
     assert!(refuse(&tomogram(), &tetrahedron(), &low_pass, &one).contains("voxel size"));
+    let scheme = |degrees: &[f64], exposure| MatchParams {
+        scheme: Some(TiltScheme {
+            tilts: Tilt::dose_symmetric(degrees, exposure),
+            optics: None,
+            phases_flipped: true,
+        }),
+        ..params.clone()
+    };
+    assert!(refuse(&tomogram(), &tetrahedron(), &scheme(&[0.0], 0.0), &one).contains("two tilts"));
+    assert!(refuse(&tomogram(), &tetrahedron(), &scheme(&[0.0, 95.0], 0.0), &one).contains("90°"));
+    assert!(refuse(&tomogram(), &tetrahedron(), &scheme(&[0.0, 3.0], 50.0), &one).contains("voxel size"));
     let tilt = MatchParams {
         tilt: Some(TiltRange::symmetric(-3.0)),
         ..params.clone()

@@ -14,10 +14,10 @@ use deepfinder_io::{
     ReadOptions, check_writable, read_particles, read_volume, write_file_atomically, write_mrc,
     write_particles,
 };
-use plotters::prelude::*;
 use serde::Serialize;
 
 use crate::error::OnFile;
+use crate::fsc_curves::{curves, fsc_csv, fsc_svg};
 use crate::{Length, PipelineError, Result, TomogramOptions, open_tomogram};
 
 /// An averaging to do.
@@ -114,12 +114,39 @@ pub struct Averaged {
     pub outside: usize,
     /// Side of the box in voxels.
     pub box_voxels: usize,
-    /// Resolution in voxels at a Fourier shell correlation of 0.143 and of 0.5; 2 where the curve stays above.
+    /// Resolution in voxels at a Fourier shell correlation of 0.143 and of 0.5, corrected for the mask; 2 where the curve stays
+    /// above.
     pub resolution_voxels: [f64; 2],
     /// The same in Å, where the voxel size is known.
     pub resolution_angstrom: Option<[f64; 2]>,
+    /// The resolutions of each curve, the corrected one last.
+    pub curves: Vec<CurveResolution>,
+    /// What two and four times as many particles would give, if they were as these.
+    pub with_more_particles: Vec<MoreParticles>,
     /// The rounds of alignment.
     pub iterations: Vec<Iteration>,
+}
+
+/// The resolution that a curve gives, in Å or else in voxels.
+#[derive(Debug, Clone, Serialize)]
+pub struct CurveResolution {
+    /// The curve: unmasked, masked, randomised (masked, with random phases) or corrected.
+    pub curve: &'static str,
+    /// At 0.143.
+    pub at_gold_standard: f64,
+    /// At 0.5.
+    pub at_half: f64,
+}
+
+/// The resolution to expect of more particles, in Å or else in voxels.
+#[derive(Debug, Clone, Serialize)]
+pub struct MoreParticles {
+    /// So many times as many.
+    pub times: u32,
+    /// At a corrected Fourier shell correlation of 0.143.
+    pub at_gold_standard: f64,
+    /// At 0.5.
+    pub at_half: f64,
 }
 
 /// Averages the particles of a list, and writes the map with all that belongs to it.
@@ -127,6 +154,7 @@ pub struct Averaged {
 /// # Errors
 /// For files that cannot be read or written (found before the long work), particles of tomograms that are not given,
 /// and as `deepfinder_average`.
+#[allow(clippy::too_many_lines, reason = "one straight way from files to files")]
 pub fn average_particles(job: &AverageJob, progress: &dyn Progress) -> Result<Averaged> {
     let halves = [job.beside("_half1.mrc"), job.beside("_half2.mrc")];
     let (mask, picks) = (job.beside("_mask.mrc"), job.beside("_particles.xml"));
@@ -194,8 +222,27 @@ pub fn average_particles(job: &AverageJob, progress: &dyn Progress) -> Result<Av
         voxel_size,
     };
     write_particles(&picks, &refined)?;
-    let resolution =
-        |angstrom: f64| [FSC_GOLD_STANDARD, FSC_HALF].map(|at| result.fsc.resolution_angstrom(at, angstrom));
+    let both = |fsc: &Fsc, angstrom: f64| {
+        [FSC_GOLD_STANDARD, FSC_HALF].map(|at| fsc.resolution_angstrom(at, angstrom))
+    };
+    let corrected = &result.fsc.corrected;
+    let unit = angstrom.unwrap_or(1.0);
+    let of_curves = curves(&result.fsc).map(|(curve, fsc)| {
+        let [at_gold_standard, at_half] = both(fsc, unit);
+        CurveResolution {
+            curve,
+            at_gold_standard,
+            at_half,
+        }
+    });
+    let more = [2, 4].map(|times| {
+        let [at_gold_standard, at_half] = both(&corrected.with_times_as_many(f64::from(times)), unit);
+        MoreParticles {
+            times,
+            at_gold_standard,
+            at_half,
+        }
+    });
     Ok(Averaged {
         map: job.output.clone(),
         halves,
@@ -206,8 +253,10 @@ pub fn average_particles(job: &AverageJob, progress: &dyn Progress) -> Result<Av
         particles: refined.len(),
         outside: result.outside,
         box_voxels: params.side_voxels,
-        resolution_voxels: resolution(1.0),
-        resolution_angstrom: angstrom.map(resolution),
+        resolution_voxels: both(corrected, 1.0),
+        resolution_angstrom: angstrom.map(|angstrom| both(corrected, angstrom)),
+        curves: of_curves.into(),
+        with_more_particles: more.into(),
         iterations: result.iterations,
     })
 }
@@ -285,83 +334,4 @@ fn share_out(list: &ParticleList, tomograms: &[PathBuf], picks: &Path) -> Result
         strangers.into_iter().collect::<Vec<_>>().join(", "),
         stems.join(", ")
     )))
-}
-
-fn fsc_csv(fsc: &Fsc, voxel_size_angstrom: Option<f64>) -> String {
-    let mut csv = "frequency_per_voxel,resolution_angstrom,fsc\n".to_owned();
-    let lines = fsc
-        .frequencies
-        .iter()
-        .zip(&fsc.correlations)
-        .map(|(frequency, correlation)| {
-            let resolution = voxel_size_angstrom
-                .filter(|_| *frequency > 0.0)
-                .map_or(String::new(), |size| format!("{:.3}", size / frequency));
-            format!("{frequency:.6},{resolution},{correlation:.6}\n")
-        });
-    csv.extend(lines);
-    csv
-}
-
-/// The curve as a picture, with both thresholds.
-fn fsc_svg(fsc: &Fsc, voxel_size_angstrom: Option<f64>) -> Result<String> {
-    let mut svg = String::new();
-    draw(&mut svg, fsc, voxel_size_angstrom)
-        .map_err(|error| PipelineError::input(format!("the curve cannot be drawn: {error}")))?;
-    Ok(svg)
-}
-
-fn draw(
-    svg: &mut String,
-    fsc: &Fsc,
-    voxel_size_angstrom: Option<f64>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let area = SVGBackend::with_string(svg, (640, 400)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let lowest = fsc.correlations.iter().copied().fold(-0.1, f64::min);
-    let said = match voxel_size_angstrom {
-        Some(size) => format!(
-            "{:.1} Å at 0.143, {:.1} Å at 0.5",
-            fsc.resolution_angstrom(FSC_GOLD_STANDARD, size),
-            fsc.resolution_angstrom(FSC_HALF, size)
-        ),
-        None => "Fourier shell correlation of the half-sets".to_owned(),
-    };
-    let mut chart = ChartBuilder::on(&area)
-        .caption(said, ("sans-serif", 18))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(48)
-        .build_cartesian_2d(0.0..0.5, lowest..1.0)?;
-    let label = |frequency: &f64| match voxel_size_angstrom {
-        Some(size) if *frequency > 0.0 => format!("1/{:.0} Å", size / frequency),
-        Some(_) => "0".to_owned(),
-        None => format!("{frequency:.1}"),
-    };
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .x_labels(6)
-        .x_label_formatter(&label)
-        .x_desc(if voxel_size_angstrom.is_some() {
-            "resolution"
-        } else {
-            "cycles per voxel"
-        })
-        .y_desc("FSC")
-        .draw()?;
-    for threshold in [FSC_GOLD_STANDARD, FSC_HALF] {
-        chart.draw_series(LineSeries::new(
-            [(0.0, threshold), (0.5, threshold)],
-            RGBColor(150, 150, 150),
-        ))?;
-    }
-    let points = fsc
-        .frequencies
-        .iter()
-        .copied()
-        .zip(fsc.correlations.iter().copied());
-    chart.draw_series(LineSeries::new(points, RGBColor(0, 114, 178).stroke_width(2)))?;
-    area.present()?;
-    Ok(())
 }

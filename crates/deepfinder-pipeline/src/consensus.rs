@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::canvas::class_colour;
 use crate::error::OnFile;
 use crate::slices::SlicesPicture;
-use crate::{Length, PipelineError, Result, TomogramOptions, open_tomogram};
+use crate::{Length, PartAverage, PipelineError, Result, TomogramOptions, open_tomogram};
 
 /// The parts of a union: who found it, the name of its list, what pictures call it, and the label whose colour it takes.
 /// Green, yellow and blue are the colours of the paper's Supplementary Note 1.
@@ -18,6 +18,14 @@ const PARTS: [(FoundBy, &str, &str, Label); 3] = [
     (FoundBy::OnlyA, "only_a.xml", "only A", 4),
     (FoundBy::OnlyB, "only_b.xml", "only B", 5),
 ];
+
+/// The list of a part in the folder of a consensus.
+pub(crate) fn part_file(found_by: FoundBy) -> &'static str {
+    PARTS
+        .iter()
+        .find(|part| part.0 == found_by)
+        .map_or("", |part| part.1)
+}
 
 /// Two pickers' lists to compare.
 #[derive(Debug, Clone)]
@@ -55,6 +63,8 @@ pub struct ConsensusSummary {
     pub picks: Vec<ConsensusPick>,
     /// The files written.
     pub files: Vec<PathBuf>,
+    /// The averages of the parts, where they were asked for ([`crate::average_parts`]).
+    pub averages: Vec<PartAverage>,
 }
 
 /// Compares two pickers' lists and writes what both found, what each found alone, and the union with confidences.
@@ -91,6 +101,7 @@ pub fn consensus_of_files(job: &ConsensusJob) -> Result<ConsensusSummary> {
         all: found.all,
         picks: found.picks,
         files,
+        averages: Vec::new(),
     })
 }
 

@@ -1,5 +1,5 @@
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,8 +13,12 @@ use crate::charts::{histograms_svg, precision_recall_svg};
 use crate::curves::training_curves_svg;
 use crate::error::OnFile;
 use crate::evaluate::{evaluate_lists, params, pooled};
+use crate::membrane_distance::{PickedTomogram, median, membrane_distances};
 use crate::run::{evaluated_pairs, picks_path, slices_path};
-use crate::{Evaluation, PipelineError, Project, ProjectTomogram, Result, Split, epochs_of_run};
+use crate::{
+    Evaluation, PipelineError, Project, ProjectTomogram, Result, Split, epochs_of_run, open_tomogram,
+    tomogram_options,
+};
 
 /// Thresholds of a class that a precision-recall curve is drawn through, at most.
 const POINTS_PER_CLASS: usize = 60;
@@ -35,14 +39,26 @@ pub struct HtmlReport {
     pub missing: Vec<&'static str>,
 }
 
+/// A report to write.
+#[derive(Debug, Clone, Default)]
+pub struct ReportJob {
+    /// The page; `report.html` in the project's output where none is given.
+    pub output: Option<PathBuf>,
+    /// Masks of membranes, with the name of the tomogram they belong to; it may be missing where one tomogram was picked.
+    pub membranes: Vec<(Option<String>, PathBuf)>,
+}
+
 /// Writes one self-contained HTML page about what a project's run made: learning curves, scores, confusion matrix,
-/// precision-recall curves, slices and sizes. It opens in any browser, without a server and without the project.
+/// precision-recall curves, slices, sizes and distances to membranes. It opens in any browser, without a server and without the project.
 ///
 /// # Errors
 /// Where nothing was made yet, something that was made cannot be read, or the page cannot be written.
-pub fn report_project(project: &Project, output: Option<&Path>) -> Result<HtmlReport> {
-    let path = output.map_or_else(|| project.output_path("report.html"), Path::to_path_buf);
-    let mut sections: [(&'static str, Option<String>); 6] = [
+pub fn report_project(project: &Project, job: &ReportJob) -> Result<HtmlReport> {
+    let path = job
+        .output
+        .clone()
+        .unwrap_or_else(|| project.output_path("report.html"));
+    let mut sections: Vec<(&'static str, Option<String>)> = vec![
         ("learning curves", learning(project)?),
         ("scores", None),
         ("confusion matrix", None),
@@ -50,6 +66,10 @@ pub fn report_project(project: &Project, output: Option<&Path>) -> Result<HtmlRe
         ("slices", slices(project)?),
         ("sizes", sizes(project)?),
     ];
+    // Most projects have none, and then it is not missing.
+    if let Some(html) = membranes(project, job)? {
+        sections.push(("distance to membranes", Some(html)));
+    }
     if let Some(scored) = scores(project)? {
         for (section, html) in sections[1..4].iter_mut().zip(scored) {
             section.1 = Some(html).filter(|html| !html.is_empty());
@@ -346,6 +366,38 @@ fn sizes(project: &Project) -> Result<Option<String>> {
     let counted = ParticleList::from(particles).len();
     let caption = format!("Voxels of the clusters that the {counted} picks came from.");
     Ok(Some(figure(&histograms_svg(&classes)?, &caption)))
+}
+
+/// How far the picks lie from membranes, class by class.
+fn membranes(project: &Project, job: &ReportJob) -> Result<Option<String>> {
+    let picked = picked(project)
+        .map(|(tomogram, picks)| {
+            let list = read_particles(&picks, &ReadOptions::default())?;
+            let options = tomogram_options(tomogram)?;
+            let reader = open_tomogram(&project.resolve(&tomogram.file), options)?;
+            Ok(PickedTomogram {
+                tomogram,
+                voxel_size: reader.voxel_size().or(list.voxel_size),
+                particles: list.particles,
+                shape: reader.shape(),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let Some(found) = membrane_distances(project, &picked, &job.membranes)? else {
+        return Ok(None);
+    };
+    let medians: Vec<String> = found
+        .classes
+        .iter()
+        .map(|(name, _, distances)| format!("{name} {:.1}", median(distances)))
+        .collect();
+    let caption = format!(
+        "Distance of the picks' centres to the nearest voxel of a membrane, in {}; 0 is inside. Medians: {}. Membranes of: {}.",
+        found.unit,
+        medians.join(", "),
+        found.tomograms.join(", ")
+    );
+    Ok(Some(figure(&histograms_svg(&found.classes)?, &caption)))
 }
 
 fn figure(picture: &str, caption: &str) -> String {

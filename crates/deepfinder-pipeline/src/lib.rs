@@ -23,6 +23,7 @@ mod bench;
 mod canvas;
 mod charts;
 mod consensus;
+mod consensus_averages;
 mod convert;
 mod curves;
 mod demo;
@@ -31,11 +32,13 @@ mod device_check;
 mod error;
 mod evaluate;
 mod folders;
+mod fsc_curves;
 mod html_report;
 mod info;
 mod init;
 mod length;
 mod lists;
+mod membrane_distance;
 mod model;
 mod pick;
 mod project;
@@ -49,6 +52,7 @@ mod stamps;
 mod target;
 mod template_match;
 mod templates;
+mod tilt_angles;
 mod train;
 
 pub use accuracy::{
@@ -56,9 +60,10 @@ pub use accuracy::{
     SizeGroup, bench_accuracy,
 };
 pub use annotations::{EditedList, ListState, read_edited_list, read_list, write_edited_list};
-pub use average::{AverageJob, Averaged, average_particles};
+pub use average::{AverageJob, Averaged, CurveResolution, MoreParticles, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
 pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
+pub use consensus_averages::{PartAverage, average_parts};
 pub use convert::{ConvertJob, Converted, Row, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
@@ -67,7 +72,7 @@ pub use device_check::{DeviceCheck, check_device};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
 pub use folders::{FileStamp, Folders, read_file};
-pub use html_report::{HtmlReport, report_project};
+pub use html_report::{HtmlReport, ReportJob, report_project};
 pub use info::{
     CopickSummary, FileSummary, Orientations, ParticlesSummary, ProjectSummary, TomogramsSummary,
     VolumeSummary, WeightsSummary, file_summary,

@@ -36,6 +36,9 @@ pub struct SimulateJob {
     pub structures: StructureOptions,
     /// Particles of the tomogram to test with, instead of random ones.
     pub particles: Option<PathBuf>,
+    /// First voxel `(z, y, x)` of a box as large as the tomogram: only particles of the list whose centre lies in it are
+    /// taken, and counted from there.
+    pub crop_start: Option<[usize; 3]>,
     /// Take a tilt series and reconstruct it, instead of the quick way.
     pub microscope: Option<TiltSeriesParams>,
     /// Write the tilt series too.
@@ -65,6 +68,7 @@ impl SimulateJob {
             classes: Vec::new(),
             structures: StructureOptions::default(),
             particles: None,
+            crop_start: None,
             microscope: None,
             keep_tilt_series: false,
         }
@@ -118,6 +122,10 @@ pub fn simulate_project(job: &SimulateJob, progress: &dyn Progress) -> Result<Si
         .as_deref()
         .map(|list| listed(list, &templates))
         .transpose()?;
+    let particles = match (particles, job.crop_start) {
+        (Some(list), Some(start)) => Some(cropped(list, start, job.params.shape, job.particles.as_deref())?),
+        (list, _) => list,
+    };
     std::fs::create_dir_all(&job.folder)
         .map_err(|source| PipelineError::file(&job.folder, "the folder cannot be made", source))?;
     check_writable(&path)?;
@@ -190,6 +198,33 @@ fn listed(path: &Path, templates: &[Template]) -> Result<ParticleList> {
     list.particles
         .iter_mut()
         .for_each(|particle| particle.tomogram = None);
+    Ok(list)
+}
+
+/// The particles whose centre lies in a box of that shape, by their place in it.
+fn cropped(
+    mut list: ParticleList,
+    start: [usize; 3],
+    shape: [usize; 3],
+    path: Option<&Path>,
+) -> Result<ParticleList> {
+    let all = list.len();
+    list.particles.retain_mut(|particle| {
+        let mut is_inside = true;
+        for (axis, coordinate) in particle.position.iter_mut().enumerate() {
+            let zyx = 2 - axis;
+            *coordinate -= start[zyx] as f64;
+            // A voxel reaches half of its edge from its centre.
+            is_inside &= (-0.5..shape[zyx] as f64 - 0.5).contains(coordinate);
+        }
+        is_inside
+    });
+    if list.is_empty() {
+        return Err(PipelineError::input(format!(
+            "{}: none of its {all} particles lies in the box of {shape:?} voxels that begins at {start:?} (z, y, x)",
+            path.unwrap_or(Path::new("the list")).display()
+        )));
+    }
     Ok(list)
 }
 
@@ -313,4 +348,28 @@ fn classes(table: &ClassTable, particles: &ParticleList) -> Vec<ProjectClass> {
             mask: None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deepfinder_core::Particle;
+
+    #[test]
+    fn a_crop_takes_the_particles_in_its_box_and_counts_from_there() {
+        let at = |x: f64, y: f64, z: f64| Particle::new([x, y, z], 1);
+        let list = ParticleList::from(vec![
+            at(9.5, 20.0, 30.0),
+            at(9.4, 20.0, 30.0),
+            at(17.4, 27.4, 34.4),
+            at(17.5, 20.0, 30.0),
+            at(12.0, 19.0, 30.0),
+        ]);
+        let found = cropped(list.clone(), [30, 20, 10], [5, 8, 8], None).unwrap();
+        let positions: Vec<_> = found.iter().map(|particle| particle.position).collect();
+        assert_eq!(positions.len(), 2);
+        assert_eq!(positions[0], [-0.5, 0.0, 0.0]);
+        let error = cropped(list, [0; 3], [5, 8, 8], Some(Path::new("a.xml"))).unwrap_err();
+        assert!(error.to_string().contains("a.xml: none of its 5"), "{error}");
+    }
 }

@@ -1,9 +1,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use deepfinder_core::{ClassTable, Label, LabelMap, ParticleList, Progress, VoxelSize, count_labels};
-use deepfinder_io::{ReadOptions, check_writable, open_volume, read_label_map, write_volume};
-use deepfinder_target::{ClassOrder, ParticleShape, TargetParams, draw_target};
+use deepfinder_core::{
+    ClassTable, Label, ParticleList, Progress, Volume, VolumeWriter, VoxelSize, count_labels,
+};
+use deepfinder_io::{
+    MrcWriter, ReadOptions, VolumeFormat, check_writable, open_volume, read_label_map, volume_formats,
+    write_volume,
+};
+use deepfinder_target::{ClassOrder, ParticleShape, TargetParams, TargetReport, write_target};
 use ndarray::{Array3, Axis};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -98,49 +103,76 @@ pub fn make_target(job: &TargetJob, progress: &dyn Progress) -> Result<TargetSum
         .check()
         .map_err(|error| PipelineError::input(error.to_string()))?;
     let initial = job.initial.as_deref().map(read_label_map).transpose()?;
-    let (mut target, summary) = draw(
-        info.shape,
-        &particles,
-        &params,
-        initial.as_ref(),
-        &job.picks,
-        &job.output,
-        progress,
-    )?;
-    target.voxel_size = voxel_size;
-    target.origin_angstrom = info.origin_angstrom;
-    write_volume(&job.output, &target)?;
-    Ok(summary)
+    let draw = |target: &mut dyn VolumeWriter<Label>| {
+        write_target(
+            info.shape,
+            &particles,
+            &params,
+            initial.as_ref(),
+            target,
+            progress,
+        )
+        .on(&job.picks)
+    };
+    let (report, counts) = if is_mrc(&job.output) {
+        let mut target =
+            MrcWriter::<Label>::create(&job.output, info.shape, voxel_size, info.origin_angstrom)?;
+        let drawn = draw(&mut target)?;
+        target.finish()?;
+        drawn
+    } else {
+        let mut slabs: Vec<Array3<Label>> = Vec::new();
+        let drawn = draw(&mut slabs)?;
+        let slabs: Vec<_> = slabs.iter().map(|slab| slab.view()).collect();
+        let voxels = ndarray::concatenate(Axis(0), &slabs)
+            .map_err(|error| PipelineError::input(format!("{}: {error}", job.like.display())))?;
+        let target = Volume {
+            voxels,
+            voxel_size,
+            origin_angstrom: info.origin_angstrom,
+        };
+        write_volume(&job.output, &target)?;
+        drawn
+    };
+    Ok(summary(job, info.shape, &particles, &report, &counts))
 }
 
-fn draw(
+/// Whether a volume of that name is written as MRC, which takes planes as they come.
+fn is_mrc(path: &Path) -> bool {
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_ascii_lowercase();
+    volume_formats()
+        .iter()
+        .any(|entry| entry.format == VolumeFormat::Mrc && entry.extensions.contains(&extension.as_str()))
+}
+
+fn summary(
+    job: &TargetJob,
     shape: [usize; 3],
     particles: &ParticleList,
-    params: &TargetParams,
-    initial: Option<&LabelMap>,
-    picks: &Path,
-    output: &Path,
-    progress: &dyn Progress,
-) -> Result<(LabelMap, TargetSummary)> {
-    let (target, report) = draw_target(shape, particles, params, initial, progress).on(picks)?;
+    report: &TargetReport,
+    counts: &[u64; 256],
+) -> TargetSummary {
     let outside: Vec<usize> = report.outside.iter().map(|index| index + 1).collect();
     if !outside.is_empty() {
         tracing::warn!(
             "{}: {} of {} particles lie outside the tomogram of {:?} voxels (z, y, x): \
              is this its list, and is x the fastest axis (else --swap-xz)?",
-            picks.display(),
+            job.picks.display(),
             outside.len(),
             particles.len(),
             shape
         );
     }
-    let summary = TargetSummary {
-        output: output.to_owned(),
+    TargetSummary {
+        output: job.output.clone(),
         particles: report.drawn,
         outside,
-        voxels_by_label: labels_that_occur(&target.voxels),
-    };
-    Ok((target, summary))
+        voxels_by_label: that_occur(counts),
+    }
 }
 
 /// Voxels of each label that occurs.
@@ -155,8 +187,12 @@ pub(crate) fn labels_that_occur(labels: &Array3<Label>) -> BTreeMap<Label, u64> 
                 all
             },
         );
+    that_occur(&counts)
+}
+
+fn that_occur(counts: &[u64; 256]) -> BTreeMap<Label, u64> {
     (0..=Label::MAX)
-        .zip(counts)
+        .zip(counts.iter().copied())
         .filter(|(_, count)| *count > 0)
         .collect()
 }

@@ -9,12 +9,17 @@ use deepfinder_io::{
     MrcWriter, check_writable, open_volume, read_label_map, read_volume, write_file_atomically,
     write_particles,
 };
-use deepfinder_match::{MatchParams, MatchReport, match_template};
+use deepfinder_match::{Candidate, MatchError, MatchParams, MatchReport, compete, decoy, match_template};
+use deepfinder_sim::TiltSeriesParams;
 use serde::Serialize;
 
 use crate::error::OnFile;
 use crate::segment::check_output;
+use crate::tilt_angles::read_tilts;
 use crate::{Length, PipelineError, Result, TomogramOptions, open_tomogram};
+
+/// Seed of the phases of a decoy.
+const DECOY_SEED: u64 = 0x4445_434f;
 
 /// A template matching to do.
 #[derive(Debug, Clone)]
@@ -35,6 +40,14 @@ pub struct MatchJob {
     pub symmetry: Symmetry,
     /// Tilts of the series; `None` for a tomogram without a missing wedge.
     pub tilt: Option<TiltRange>,
+    /// The tilt series image by image, with contrast transfer and radiation damage, where it is known.
+    pub series: Option<TiltSeriesParams>,
+    /// The tilts of `series`, as a file says them.
+    pub tilts: Option<PathBuf>,
+    /// Other densities that are in the tomogram: what one of them explains better is no particle.
+    pub against: Vec<PathBuf>,
+    /// Match the template with random phases too: what it explains better is no particle.
+    pub decoy: bool,
     /// Radius of the mask; from the template where none is given.
     pub mask_radius: Option<Length>,
     /// Resolution in Å to which the template is filtered.
@@ -70,6 +83,10 @@ impl MatchJob {
             step_degrees: 15.0,
             symmetry: Symmetry::C1,
             tilt: params.tilt,
+            series: None,
+            tilts: None,
+            against: Vec::new(),
+            decoy: false,
             mask_radius: None,
             low_pass_angstrom: None,
             tile_voxels: params.tile_voxels,
@@ -94,6 +111,8 @@ pub struct Matched {
     pub particles: ParticleList,
     /// Number of particles.
     pub count: usize,
+    /// Places that reached the lowest score, and that another density explains better.
+    pub rejected: usize,
     /// Rotations tried.
     pub rotations: usize,
     /// The lowest score that was asked for.
@@ -113,6 +132,7 @@ pub struct Matched {
 /// # Errors
 /// For files that cannot be read or written (found before the long work), a template of another voxel size, a tomogram
 /// that is constant or not finite, or a setting that makes no sense.
+#[allow(clippy::too_many_lines, reason = "one straight way from files to list")]
 pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched> {
     check_output(&job.output, &job.tomogram)?;
     if !(job.false_alarms.is_finite() && job.false_alarms > 0.0) {
@@ -125,60 +145,98 @@ pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched
     for path in [&job.scores, &job.rotations, &csv].into_iter().flatten() {
         check_writable(path)?;
     }
+    job.series
+        .as_ref()
+        .map_or(Ok(()), TiltSeriesParams::check)
+        .map_err(|error| PipelineError::input(error.to_string()))?;
     let tomogram = open_tomogram(&job.tomogram, job.options)?;
     let tomogram = tomogram.as_ref();
-    let mut template = read_volume(&job.template)?;
-    // Densities are positive, and particles in a tomogram dark.
-    template.voxels.mapv_inplace(|voxel| -voxel);
+    let template = read_template(&job.template)?;
+    let mut others = job
+        .against
+        .iter()
+        .map(|path| Ok((path.as_path(), read_template(path)?, false)))
+        .collect::<Result<Vec<_>>>()?;
+    if job.decoy {
+        others.push((
+            job.template.as_path(),
+            decoy(&template, DECOY_SEED).on(&job.template)?,
+            true,
+        ));
+    }
     let voxel_size = tomogram.voxel_size().or(template.voxel_size);
     let in_voxels = |length: Option<Length>| length.map(|length| length.in_voxels(voxel_size)).transpose();
-    let mask_radius_voxels = in_voxels(job.mask_radius)?;
     let min_distance = in_voxels(job.min_distance)?;
+    let scheme = match (&job.series, &job.tilts) {
+        (Some(series), Some(path)) => Some(read_tilts(path, series)?),
+        (series, _) => series.as_ref().map(TiltSeriesParams::scheme),
+    };
     let params = MatchParams {
-        mask_radius_voxels,
+        mask_radius_voxels: in_voxels(job.mask_radius)?,
         tilt: job.tilt,
+        scheme,
         low_pass_angstrom: job.low_pass_angstrom,
         tile_voxels: job.tile_voxels,
         ..MatchParams::default()
     };
-    let rotations = orientations(job.step_degrees, job.symmetry)
-        .map_err(|error| PipelineError::input(error.to_string()))?;
+    let mut search = Search {
+        tomogram,
+        job,
+        params,
+        min_distance,
+        seconds: 0.0,
+        trials: 0,
+    };
+    let rotations = |symmetry| {
+        orientations(job.step_degrees, symmetry).map_err(|error| PipelineError::input(error.to_string()))
+    };
+    let own_rotations = rotations(job.symmetry)?;
 
     // Maps that nobody asked for are needed all the same, and need not fit in memory.
     let unasked = tempfile::tempdir().map_err(|source| {
         PipelineError::file(&std::env::temp_dir(), "no temporary folder can be made", source)
     })?;
-    let path_of =
-        |asked: &Option<PathBuf>, name: &str| asked.clone().unwrap_or_else(|| unasked.path().join(name));
-    let (scores, best) = (
+    let temporary = |name: &str| unasked.path().join(name);
+    let path_of = |asked: &Option<PathBuf>, name: &str| asked.clone().unwrap_or_else(|| temporary(name));
+    let maps = [
         path_of(&job.scores, "scores.mrc"),
         path_of(&job.rotations, "rotations.mrc"),
-    );
-    let (report, seconds) = search(
-        tomogram,
+    ];
+    let mut own = search.peaks(
         &template,
-        &rotations,
-        &params,
-        [&scores, &best],
-        job,
+        &job.template,
+        &own_rotations,
+        &maps,
+        job.min_score,
         progress,
     )?;
     if let Some(csv) = &csv {
-        write_file_atomically(csv, rotations_csv(&rotations).as_bytes())?;
+        write_file_atomically(csv, rotations_csv(&own_rotations).as_bytes())?;
     }
+    let mut rivals = Vec::new();
+    if !others.is_empty() {
+        let all_rotations = rotations(Symmetry::C1)?;
+        let maps = ["other_scores.mrc", "other_rotations.mrc"].map(temporary);
+        for (path, other, is_decoy) in &others {
+            // Its density fills its box; it is compared where the template is.
+            if *is_decoy {
+                search.params.mask_radius_voxels = Some(own.mask_radius);
+            }
+            // A decoy has no symmetry, and another density's is not known.
+            rivals.push(
+                search
+                    .peaks(other, path, &all_rotations, &maps, None, progress)?
+                    .candidates(),
+            );
+        }
+    }
+    let mut is_own = compete(&own.candidates(), &rivals).into_iter();
+    let before = own.particles.len();
+    own.particles.particles.retain(|_| is_own.next().unwrap_or(true));
+    let rejected = before - own.particles.len();
 
-    let min_score = job
-        .min_score
-        .map_or_else(|| report.threshold(job.false_alarms), f64::from);
-    let distance = min_distance
-        .or(mask_radius_voxels)
-        .unwrap_or((report.box_voxels as f64 - 1.0) / 2.0 - params.mask_edge_voxels);
-    let score_map = open_volume(&scores)?;
-    let mut particles = PeaksParams::new(distance.max(1.0), min_score as f32)
-        .check()
-        .and_then(|peaks| peaks.find(&score_map, job.label, progress))
-        .on(&scores)?;
-    orient(&mut particles, &best, &rotations)?;
+    let mut particles = own.particles;
+    orient(&mut particles, &maps[1], &own_rotations)?;
     let mask = job.mask.as_deref().map(read_label_map).transpose()?;
     let kept = FilterParams {
         mask: mask.as_ref(),
@@ -197,48 +255,118 @@ pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched
         picks: job.output.clone(),
         count: particles.len(),
         particles,
-        rotations: report.rotations,
-        min_score,
-        mean_score: report.mean,
-        standard_deviation: report.standard_deviation,
-        seconds,
-        mscores_per_second: report.trials as f64 / seconds.max(1e-9) / 1e6,
+        rejected,
+        rotations: own.report.rotations,
+        min_score: own.min_score,
+        mean_score: own.report.mean,
+        standard_deviation: own.report.standard_deviation,
+        seconds: search.seconds,
+        mscores_per_second: search.trials as f64 / search.seconds.max(1e-9) / 1e6,
     })
 }
 
-/// Writes the maps of the best scores and rotations.
-fn search(
-    tomogram: &dyn VolumeReader<f32>,
-    template: &Volume<f32>,
-    rotations: &[Rotation],
-    params: &MatchParams,
-    [scores, best]: [&Path; 2],
-    job: &MatchJob,
-    progress: &dyn Progress,
-) -> Result<(MatchReport, f64)> {
-    let create = |path: &Path| {
-        MrcWriter::create(
-            path,
-            tomogram.shape(),
-            tomogram.voxel_size(),
-            tomogram.origin_angstrom(),
-        )
-    };
-    let (mut scores, mut best) = (create(scores)?, create(best)?);
-    let start = std::time::Instant::now();
-    let report = match_template(
-        tomogram,
-        template,
-        rotations,
-        params,
-        &mut scores,
-        &mut best,
-        progress,
-    )
-    .on(&job.tomogram)?;
-    scores.finish()?;
-    best.finish()?;
-    Ok((report, start.elapsed().as_secs_f64()))
+fn read_template(path: &Path) -> Result<Volume<f32>> {
+    let mut template = read_volume(path)?;
+    // Densities are positive, and particles in a tomogram dark.
+    template.voxels.mapv_inplace(|voxel| -voxel);
+    Ok(template)
+}
+
+/// What the searches of all densities share, and what they took together.
+struct Search<'a> {
+    tomogram: &'a dyn VolumeReader<f32>,
+    job: &'a MatchJob,
+    params: MatchParams,
+    min_distance: Option<f64>,
+    seconds: f64,
+    trials: u64,
+}
+
+/// Where a density was found.
+struct Peaks {
+    particles: ParticleList,
+    report: MatchReport,
+    min_score: f64,
+    /// Least distance of two of them in voxels.
+    distance: f64,
+    /// Radius of the mask in voxels.
+    mask_radius: f64,
+}
+
+impl Peaks {
+    fn candidates(&self) -> Vec<Candidate> {
+        let places = self.particles.iter().map(|particle| Candidate {
+            position: particle.position,
+            deviations: self
+                .report
+                .deviations(f64::from(particle.score.unwrap_or_default())),
+            radius_voxels: self.distance,
+        });
+        places.collect()
+    }
+}
+
+impl Search<'_> {
+    /// Writes the maps of the best scores and rotations, and finds the peaks that reach the lowest score: that asked for, or
+    /// else that of the false alarms.
+    fn peaks(
+        &mut self,
+        template: &Volume<f32>,
+        path: &Path,
+        rotations: &[Rotation],
+        [scores, best]: &[PathBuf; 2],
+        min_score: Option<f32>,
+        progress: &dyn Progress,
+    ) -> Result<Peaks> {
+        let create = |path: &Path| {
+            MrcWriter::create(
+                path,
+                self.tomogram.shape(),
+                self.tomogram.voxel_size(),
+                self.tomogram.origin_angstrom(),
+            )
+        };
+        let (mut score_map, mut best_map) = (create(scores)?, create(best)?);
+        let start = std::time::Instant::now();
+        let report = match_template(
+            self.tomogram,
+            template,
+            rotations,
+            &self.params,
+            &mut score_map,
+            &mut best_map,
+            progress,
+        );
+        // The template is to blame for what is wrong with it, the tomogram for the rest.
+        let is_template = matches!(
+            report,
+            Err(MatchError::Template { .. } | MatchError::VoxelSize { .. })
+        );
+        let report = report.on(if is_template { path } else { &self.job.tomogram })?;
+        score_map.finish()?;
+        best_map.finish()?;
+        self.seconds += start.elapsed().as_secs_f64();
+        self.trials += report.trials;
+        let min_score = min_score.map_or_else(|| report.threshold(self.job.false_alarms), f64::from);
+        let mask_radius = self
+            .params
+            .mask_radius_voxels
+            .unwrap_or((report.box_voxels as f64 - 1.0) / 2.0 - self.params.mask_edge_voxels)
+            .max(1.0);
+        let distance = self.min_distance.unwrap_or(mask_radius).max(1.0);
+        let score_map = open_volume(scores)?;
+        let particles = PeaksParams::new(distance, min_score as f32)
+            .check()
+            .and_then(|peaks| peaks.find(&score_map, self.job.label, progress))
+            .on(scores)?;
+        Ok(Peaks {
+            particles,
+            report,
+            min_score,
+            distance,
+            mask_radius,
+        })
+    }
 }
 
 /// Gives each particle the rotation that scored best in its voxel.

@@ -38,7 +38,6 @@ mod distractors;
 mod error;
 mod filter;
 mod noise;
-mod optics;
 mod params;
 mod phantom;
 mod place;
@@ -50,9 +49,8 @@ mod tomography;
 
 pub use atoms::density_of_atoms;
 pub use deepfinder_core::TiltRange;
-pub use deepfinder_density::Interpolation;
+pub use deepfinder_density::{Interpolation, Optics, exposure_filter};
 pub use error::{Result, SimError};
-pub use optics::{Optics, exposure_filter};
 pub use params::{Contrast, DEMO_CLASSES, Noise, SimParams};
 pub use simulate::{Simulation, simulate, simulate_particles};
 pub use template::Template;

@@ -1,10 +1,9 @@
 use deepfinder_core::{CoreError, Progress, TiltRange, VoxelSize};
-use deepfinder_density::{Fft3, fast_length, frequency};
+use deepfinder_density::{Fft3, Optics, Tilt, TiltScheme, exposure_filter, fast_length, frequency};
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 use crate::filter::fourier_error;
-use crate::optics::{Optics, exposure_filter};
 use crate::{Result, SimError, noise};
 
 /// Pixels around an image for its Fourier filters: further than the contrast transfer function spreads at the voxel
@@ -58,16 +57,13 @@ impl TiltSeriesParams {
             .collect()
     }
 
-    /// Electrons per Å² that each tilt's image has seen at the middle of its own exposure.
-    fn exposures(&self, tilts_degrees: &[f64]) -> Vec<f64> {
-        let mut order: Vec<usize> = (0..tilts_degrees.len()).collect();
-        order.sort_by(|&a, &b| tilts_degrees[a].abs().total_cmp(&tilts_degrees[b].abs()));
-        let each = self.exposure / tilts_degrees.len() as f64;
-        let mut exposures = vec![0.0; tilts_degrees.len()];
-        for (rank, tilt) in order.into_iter().enumerate() {
-            exposures[tilt] = (rank as f64 + 0.5) * each;
+    /// The images of the series, and what they do to a reconstruction.
+    pub fn scheme(&self) -> TiltScheme {
+        TiltScheme {
+            tilts: Tilt::dose_symmetric(&self.tilts_degrees(), self.exposure),
+            optics: self.optics,
+            phases_flipped: self.flip_phases,
         }
-        exposures
     }
 
     /// Whether the numbers make sense.
@@ -171,19 +167,19 @@ impl TiltSeries {
                 return Err(SimError::UnknownVoxelSize);
             };
             let per_angstrom = 1.0 / f64::from(size.angstrom());
-            let exposures = params.exposures(&self.tilts_degrees);
+            let tilts = params.scheme().tilts;
             let voltage = params.optics.unwrap_or_default().voltage_kv;
             let filter = ImageFilter::new([height, all], [PADDING; 2]);
-            progress.begin("exposing", exposures.len() as u64, "tilts");
+            progress.begin("exposing", tilts.len() as u64, "tilts");
             self.images
                 .axis_iter_mut(Axis(0))
                 .into_par_iter()
-                .zip(exposures)
-                .try_for_each(|(mut image, exposure)| {
+                .zip(tilts)
+                .try_for_each(|(mut image, tilt)| {
                     filter.apply(&mut image, |k_y, k_x| {
                         let k = k_y.hypot(k_x) * per_angstrom;
                         let transfer = params.optics.map_or(1.0, |optics| optics.transfer(k));
-                        transfer * exposure_filter(k, exposure, voltage)
+                        transfer * exposure_filter(k, tilt.exposure, voltage)
                     })?;
                     progress.advance(1);
                     Ok::<_, SimError>(progress.check()?)

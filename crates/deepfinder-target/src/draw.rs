@@ -1,16 +1,22 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use deepfinder_core::{Label, LabelMap, ParticleList, Progress, Rotation, Volume};
-use ndarray::{Array3, ArrayViewMut3, Axis};
+use deepfinder_core::{
+    Label, LabelMap, ParticleList, Progress, Rotation, Volume, VolumeWriter, count_labels,
+};
+use ndarray::{Array3, ArrayViewMut3, Axis, s};
 use rayon::prelude::*;
 
 use crate::mask::{Mask, Stamp};
 use crate::sphere::Sphere;
 use crate::{ParticleShape, Result, SphereCentre, TargetError, TargetParams};
 
-/// Planes that a thread draws at a time: many slabs, so that no core waits for a crowded one.
-const SLAB_PLANES: usize = 8;
+/// Planes that a thread draws at a time: many slabs, so that no core waits for a crowded one, and small ones, so that
+/// what was drawn is counted while it is in the core's cache.
+const SLAB_PLANES: usize = 2;
+
+/// Planes that are drawn, counted and written in one go by [`write_target`].
+const WRITTEN_PLANES: usize = 16;
 
 /// What became of the particles.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,24 +51,9 @@ pub fn draw_target(
     initial: Option<&LabelMap>,
     progress: &dyn Progress,
 ) -> Result<(LabelMap, TargetReport)> {
-    params.check()?;
-    params.check_particles(particles)?;
+    let masks = check(particles, params)?;
     let mut target = background(shape, particles, initial)?;
-
-    let masks: BTreeMap<Label, Mask> = params
-        .shapes
-        .iter()
-        .filter_map(|(&label, shape)| match shape {
-            ParticleShape::Mask(mask) => Some((label, Mask::new(mask))),
-            ParticleShape::Sphere { .. } => None,
-        })
-        .collect();
-    let figures: Vec<(Label, Figure<'_>)> = params
-        .drawing_order(particles)
-        .into_iter()
-        .filter_map(|index| figure(particles, index, params, &masks))
-        .collect();
-
+    let figures = figures(particles, params, &masks);
     progress.begin("drawing the target", shape[0] as u64, "planes");
     let drawn: Result<()> = target
         .voxels
@@ -78,26 +69,130 @@ pub fn draw_target(
         });
     progress.end();
     drawn?;
-
-    let mut report = report(shape, particles, params, &masks);
-    let used = particles.count_by_label();
-    report.tight_masks = masks
-        .iter()
-        .filter(|(label, mask)| used.contains_key(label) && mask.may_leave_its_cube())
-        .map(|(&label, _)| label)
-        .collect();
-    Ok((target, report))
+    Ok((target, report(shape, particles, params, &masks)))
 }
 
-/// What the target is before any particle is drawn.
-fn background(shape: [usize; 3], particles: &ParticleList, initial: Option<&LabelMap>) -> Result<LabelMap> {
+/// Draws particles as [`draw_target`] does, and writes the label map as it is drawn: it is never whole in memory, and
+/// some planes are drawn while those before them are written. Gives the number of voxels of each label too.
+///
+/// # Errors
+/// As [`draw_target`], and where writing fails.
+pub fn write_target(
+    shape: [usize; 3],
+    particles: &ParticleList,
+    params: &TargetParams,
+    initial: Option<&LabelMap>,
+    target: &mut dyn VolumeWriter<Label>,
+    progress: &dyn Progress,
+) -> Result<(TargetReport, [u64; 256])> {
+    let masks = check(particles, params)?;
+    check_initial(shape, particles, initial)?;
+    let figures = figures(particles, params, &masks);
+    let [depth, height, width] = shape;
+    let mut buffers = [(); 2].map(|()| Array3::zeros((WRITTEN_PLANES.min(depth), height, width)));
+    let [ready, next] = &mut buffers;
+    let (mut ready, mut next) = (ready, next);
+    let mut ready_planes = 0;
+    let mut counts = [0; 256];
+    progress.begin("drawing the target", depth as u64, "planes");
+    for first in (0..depth).step_by(WRITTEN_PLANES) {
+        let planes = WRITTEN_PLANES.min(depth - first);
+        let (drawn, written) = rayon::join(
+            || {
+                draw_planes(
+                    &mut next.slice_mut(s![..planes, .., ..]),
+                    first,
+                    &figures,
+                    initial,
+                    progress,
+                )
+            },
+            || match ready_planes {
+                0 => Ok(()),
+                planes => target.write_slab(ready.slice(s![..planes, .., ..])),
+            },
+        );
+        written?;
+        add(&mut counts, &drawn?);
+        std::mem::swap(&mut ready, &mut next);
+        ready_planes = planes;
+        progress.advance(planes as u64);
+    }
+    target.write_slab(ready.slice(s![..ready_planes, .., ..]))?;
+    progress.end();
+    Ok((report(shape, particles, params, &masks), counts))
+}
+
+/// Draws planes of a target from the beginning, and counts their labels.
+fn draw_planes(
+    planes: &mut ArrayViewMut3<'_, Label>,
+    first_plane: usize,
+    figures: &[(Label, Figure<'_>)],
+    initial: Option<&LabelMap>,
+    progress: &dyn Progress,
+) -> Result<[u64; 256]> {
+    let slabs = planes.axis_chunks_iter_mut(Axis(0), SLAB_PLANES).into_par_iter();
+    slabs
+        .enumerate()
+        .map(|(i, mut slab)| {
+            progress.check()?;
+            let first = first_plane + i * SLAB_PLANES;
+            match initial {
+                None => slab.fill(0),
+                Some(initial) => {
+                    let end = first + slab.len_of(Axis(0));
+                    slab.assign(&initial.voxels.slice(s![first..end, .., ..]));
+                }
+            }
+            draw_slab(slab.view_mut(), first, figures);
+            Ok(count_labels(slab.as_slice().unwrap_or_default()))
+        })
+        .try_reduce(
+            || [0; 256],
+            |mut all, slab| {
+                add(&mut all, &slab);
+                Ok(all)
+            },
+        )
+}
+
+fn add(all: &mut [u64; 256], some: &[u64; 256]) {
+    all.iter_mut().zip(some).for_each(|(all, some)| *all += some);
+}
+
+/// Looks whether everything can be drawn, and makes the masks ready.
+fn check(particles: &ParticleList, params: &TargetParams) -> Result<BTreeMap<Label, Mask>> {
+    params.check()?;
+    params.check_particles(particles)?;
+    let masks = params.shapes.iter().filter_map(|(&label, shape)| match shape {
+        ParticleShape::Mask(mask) => Some((label, Mask::new(mask))),
+        ParticleShape::Sphere { .. } => None,
+    });
+    Ok(masks.collect())
+}
+
+/// The particles in the order in which they are drawn.
+fn figures<'a>(
+    particles: &ParticleList,
+    params: &TargetParams,
+    masks: &'a BTreeMap<Label, Mask>,
+) -> Vec<(Label, Figure<'a>)> {
+    params
+        .drawing_order(particles)
+        .into_iter()
+        .filter_map(|index| figure(particles, index, params, masks))
+        .collect()
+}
+
+/// Looks whether an initial label map fits, and the target into memory where there is none.
+fn check_initial(shape: [usize; 3], particles: &ParticleList, initial: Option<&LabelMap>) -> Result<()> {
     let Some(initial) = initial else {
-        shape
+        return shape
             .iter()
             .try_fold(1_usize, |voxels, &side| voxels.checked_mul(side.max(1)))
             .filter(|&voxels| isize::try_from(voxels).is_ok())
-            .ok_or(TargetError::TooLarge { shape })?;
-        return Ok(Volume::new(Array3::zeros(shape)).with_voxel_size(particles.voxel_size));
+            .map(|_| ())
+            .ok_or(TargetError::TooLarge { shape });
     };
     if initial.shape() != shape {
         return Err(TargetError::InitialShape {
@@ -109,12 +204,21 @@ fn background(shape: [usize; 3], particles: &ParticleList, initial: Option<&Labe
         (Some(initial), Some(particles)) if !initial.agrees_with(particles, 0.01) => {
             Err(TargetError::VoxelSize { initial, particles })
         }
-        (known, listed) => {
-            // A copy in C order, whatever the layout of the initial map.
-            let voxels = initial.voxels.as_standard_layout().into_owned();
-            Ok(initial.like(voxels).with_voxel_size(known.or(listed)))
-        }
+        _ => Ok(()),
     }
+}
+
+/// What the target is before any particle is drawn.
+fn background(shape: [usize; 3], particles: &ParticleList, initial: Option<&LabelMap>) -> Result<LabelMap> {
+    check_initial(shape, particles, initial)?;
+    let Some(initial) = initial else {
+        return Ok(Volume::new(Array3::zeros(shape)).with_voxel_size(particles.voxel_size));
+    };
+    // A copy in C order, whatever the layout of the initial map.
+    let voxels = initial.voxels.as_standard_layout().into_owned();
+    Ok(initial
+        .like(voxels)
+        .with_voxel_size(initial.voxel_size.or(particles.voxel_size)))
 }
 
 /// A particle's shape in its place.
@@ -204,7 +308,7 @@ fn draw_slab(mut slab: ArrayViewMut3<'_, Label>, first_plane: usize, figures: &[
         let columns = within(figure.extent(2), 0, width);
         for z in within(figure.extent(0), first_plane, planes) {
             for y in rows.clone() {
-                let mut row = slab.slice_mut(ndarray::s![z as usize - first_plane, y as usize, ..]);
+                let mut row = slab.slice_mut(s![z as usize - first_plane, y as usize, ..]);
                 figure.row(z, y, columns.clone(), |x| row[x as usize] = *label);
             }
         }
@@ -234,7 +338,15 @@ fn report(
             }
         })
         .collect();
-    let mut report = TargetReport::default();
+    let used = particles.count_by_label();
+    let tight_masks = masks
+        .iter()
+        .filter(|(label, mask)| used.contains_key(label) && mask.may_leave_its_cube())
+        .map(|(&label, _)| label);
+    let mut report = TargetReport {
+        tight_masks: tight_masks.collect(),
+        ..TargetReport::default()
+    };
     for (index, reach) in reaches.into_iter().enumerate() {
         match reach {
             (true, partly) => {

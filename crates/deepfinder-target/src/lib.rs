@@ -36,6 +36,6 @@ mod mask;
 mod params;
 mod sphere;
 
-pub use draw::{TargetReport, draw_target};
+pub use draw::{TargetReport, draw_target, write_target};
 pub use error::{Result, TargetError};
 pub use params::{ClassOrder, ParticleShape, SphereCentre, TargetParams};

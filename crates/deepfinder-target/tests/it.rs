@@ -7,6 +7,7 @@ use deepfinder_core::{
 };
 use deepfinder_target::{
     ClassOrder, ParticleShape, SphereCentre, TargetError, TargetParams, TargetReport, draw_target,
+    write_target,
 };
 use ndarray::Array3;
 use proptest::prelude::*;
@@ -154,6 +155,14 @@ proptest! {
             let (target, mut report) =
                 pool.install(|| draw_target(shape, &particles, &params, None, &NoProgress)).unwrap();
             prop_assert_eq!(&target, &expected);
+            let mut slabs: Vec<Array3<Label>> = Vec::new();
+            let (streamed, counts) = pool
+                .install(|| write_target(shape, &particles, &params, None, &mut slabs, &NoProgress))
+                .unwrap();
+            let views: Vec<_> = slabs.iter().map(|slab| slab.view()).collect();
+            prop_assert_eq!(&ndarray::concatenate(ndarray::Axis(0), &views).unwrap(), &expected.voxels);
+            prop_assert_eq!(&counts[..], &deepfinder_core::count_labels(expected.voxels.as_slice().unwrap())[..]);
+            prop_assert_eq!(&streamed, &report);
             report.tight_masks.clear();
             prop_assert_eq!(&report, &expected_report);
         }
@@ -261,6 +270,18 @@ fn the_initial_map_lies_underneath() {
     let mut particles = ParticleList::from(vec![Particle::new([4.0; 3], 1)]);
     let (map, _) = draw_target([9, 9, 9], &particles, &params, Some(&membrane), &NoProgress).unwrap();
     assert_eq!((map.voxels[[4, 4, 4]], map.voxels[[0, 4, 4]]), (1, 5));
+    let mut slabs = Vec::new();
+    let (_, counts) = write_target(
+        [9, 9, 9],
+        &particles,
+        &params,
+        Some(&membrane),
+        &mut slabs,
+        &NoProgress,
+    )
+    .unwrap();
+    assert_eq!(slabs, [map.voxels.clone()]);
+    assert_eq!(counts[1] + counts[5] + counts[0], 729);
     assert_eq!(
         (map.voxel_size, map.origin_angstrom),
         (Some(size), [1.0, 2.0, 3.0])
