@@ -4,7 +4,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deepfinder_core::{Symmetry, TiltRange};
-use deepfinder_pipeline::{AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
+use deepfinder_pipeline::{
+    AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod, TrainSettings,
+};
 use deepfinder_studio::DEFAULT_PORT;
 
 use crate::simulation::{OpticsArgs, SimulateArgs};
@@ -181,9 +183,18 @@ pub(crate) struct BenchAccuracyArgs {
     /// Folder for everything it makes; what is there already is not made again
     #[arg(long, short, default_value = "deepfinder-accuracy", value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Seed of everything random
+    /// Seed of everything random (with --recipes, of the simulated tomograms)
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Compare recipes instead: what each part of one is worth, on the same tomograms
+    #[arg(long, conflicts_with = "published")]
+    pub(crate) recipes: bool,
+    /// Of the recipes, only these and what they are compared with
+    #[arg(long, value_name = "NAME", requires = "recipes")]
+    pub(crate) only: Vec<String>,
+    /// Seeds of the trainings of each recipe
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [1, 2, 3], requires = "recipes")]
+    pub(crate) seeds: Vec<u64>,
     /// Set the published SHREC'19 weights (.h5) beside
     #[arg(long, value_name = "FILE")]
     pub(crate) published: Option<PathBuf>,
@@ -313,12 +324,69 @@ pub(crate) struct TrainArgs {
     /// How the learning rate goes on after the warm-up: constant or cosine
     #[arg(long, value_name = "SCHEDULE")]
     pub(crate) schedule: Option<String>,
+    #[command(flatten)]
+    pub(crate) ingredients: IngredientArgs,
     /// Seed of everything random
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Check project and data and say what would be done, without training
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Parts of a recipe that can be switched on and off one by one.
+#[derive(Args)]
+#[command(next_help_heading = "Ingredients of the recipe (0 leaves one out)")]
+pub(crate) struct IngredientArgs {
+    /// Weight of the cross-entropy beside the Dice loss
+    #[arg(long, value_name = "WEIGHT")]
+    cross_entropy: Option<f64>,
+    /// Label smoothing of the cross-entropy, from 0 to below 1
+    #[arg(long, value_name = "E")]
+    label_smoothing: Option<f64>,
+    /// Exponent of the focal Tversky loss; 1 is the Dice loss
+    #[arg(long, value_name = "G")]
+    focal: Option<f64>,
+    /// Decay of a moving average of the weights, which is then what is validated and kept
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
+    /// Mix each patch with another; parameter of the beta distribution that the parts are drawn from
+    #[arg(long, value_name = "ALPHA")]
+    mixup: Option<f64>,
+    /// Share of the patches that lie away from particles, from 0 to below 1
+    #[arg(long, value_name = "SHARE")]
+    negatives: Option<f64>,
+    /// Change the contrast of patches by a factor of 1 ± up to this
+    #[arg(long, value_name = "PART")]
+    contrast: Option<f32>,
+    /// Change the brightness of patches by up to ± this many standard deviations
+    #[arg(long, value_name = "SIGMA")]
+    brightness: Option<f32>,
+    /// Add white noise of up to this many standard deviations to patches
+    #[arg(long, value_name = "SIGMA")]
+    noise: Option<f32>,
+    /// Blur patches by up to this many voxels
+    #[arg(long, value_name = "VOXELS")]
+    blur: Option<f32>,
+}
+
+impl IngredientArgs {
+    /// The settings that they are.
+    pub(crate) fn settings(&self) -> TrainSettings {
+        TrainSettings {
+            cross_entropy: self.cross_entropy,
+            label_smoothing: self.label_smoothing,
+            focal: self.focal,
+            ema: self.ema,
+            mixup: self.mixup,
+            negatives: self.negatives,
+            contrast: self.contrast,
+            brightness: self.brightness,
+            noise: self.noise,
+            blur: self.blur,
+            ..TrainSettings::default()
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -333,12 +401,15 @@ pub(crate) enum PlanArg {
 pub(crate) struct SegmentArgs {
     /// The tomogram (.mrc, .rec, .map, .h5, .tif)
     pub(crate) tomogram: PathBuf,
-    /// The network's weights (.safetensors, or a published .h5)
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) weights: PathBuf,
+    /// The network's weights (.safetensors, or a published .h5). Repeat to average the scores of several networks
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub(crate) weights: Vec<PathBuf>,
     /// The label map to write (.mrc)
     #[arg(long, short, value_name = "LABELS")]
     pub(crate) output: PathBuf,
+    /// Average the scores with those of the tomogram turned by 180° about the tilt axis y: twice the work
+    #[arg(long)]
+    pub(crate) half_turn: bool,
     /// Write one score map per class into this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) scores: Option<PathBuf>,
@@ -389,6 +460,9 @@ pub(crate) struct PickArgs {
     /// Drop peaks below this score
     #[arg(long, default_value_t = 0.5, value_name = "SCORE")]
     pub(crate) min_score: f32,
+    /// Drop smaller clusters (peaks of lower scores) class by class as tuned: a project's output/thresholds.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) thresholds: Option<PathBuf>,
     /// Keep only the better of two particles nearer than this, in voxels or Å
     #[arg(long, value_name = "D")]
     pub(crate) min_distance: Option<Length>,

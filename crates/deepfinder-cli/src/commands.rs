@@ -5,11 +5,12 @@ use deepfinder_core::{CancelToken, Class, ClassTable};
 use deepfinder_pipeline::{
     AccuracyJob, AverageJob, BenchJob, ConsensusJob, ConvertJob, DemoJob, Device, Ended, EvaluateJob,
     InitJob, MatchJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project,
-    ReadOptions, ReportJob, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, TomogramOptions,
-    TomogramTable, TrainPlan, TrainSettings, average_particles, average_parts, bench, bench_accuracy,
-    check_device, check_writable, consensus_of_files, convert, demo, device, devices, evaluate_files,
-    file_summary, init_project, make_target, match_tomogram, pick_particles, precision, remember_training,
-    report_project, run_project, segment_tomogram, simulate_project, voxel_size,
+    ReadOptions, ReportJob, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, Thresholds,
+    TomogramOptions, TomogramTable, TrainPlan, TrainSettings, average_particles, average_parts, bench,
+    bench_accuracy, bench_recipes, check_device, check_writable, consensus_of_files, convert, demo, device,
+    devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
+    precision, remember_training, report_project, run_project, segment_tomogram, simulate_project,
+    voxel_size,
 };
 use deepfinder_studio::{Studio, StudioOptions};
 
@@ -124,13 +125,19 @@ impl Context<'_> {
     }
 
     fn bench_accuracy(&self, args: &BenchAccuracyArgs) -> Result<()> {
+        let (device, precision) = self.compute()?;
         let job = AccuracyJob {
             folder: args.out.clone(),
             size: args.size.clone(),
             seed: args.seed,
             published: args.published.clone(),
+            precision,
         };
-        let report = bench_accuracy(&job, &device(self.device)?, &self.bars)?;
+        if args.recipes {
+            let report = bench_recipes(&job, &args.seeds, &args.only, &device, &self.bars)?;
+            return self.printer.recipes(&args.out, &report);
+        }
+        let report = bench_accuracy(&job, &device, &self.bars)?;
         self.printer.accuracy(&args.out, &report)
     }
 
@@ -197,7 +204,7 @@ impl Context<'_> {
             learning_rate: args.learning_rate,
             schedule: args.schedule.clone(),
             seed: args.seed,
-            ..TrainSettings::default()
+            ..args.ingredients.settings()
         };
         let run = args
             .output
@@ -237,16 +244,18 @@ impl Context<'_> {
             labels: args.output.clone(),
             scores: args.scores.clone(),
             plan,
+            half_turn: args.half_turn,
             precision,
             force: args.force,
         };
-        let model = Model::read(&args.weights)?;
+        let models = args.weights.iter().map(|path| Model::read(path));
+        let models = models.collect::<Result<Vec<_>, _>>()?;
         self.printer
-            .segmented(&segment_tomogram(&job, &model, &device, &self.bars)?)
+            .segmented(&segment_tomogram(&job, &models, &device, &self.bars)?)
     }
 
     fn pick(&self, args: &PickArgs) -> Result<()> {
-        let job = PickJob {
+        let mut job = PickJob {
             method: args.method,
             radius: args.radius,
             min_size: args.min_size,
@@ -263,6 +272,9 @@ impl Context<'_> {
             classes: class_table(&args.classes)?,
             ..PickJob::new(&args.labels, &args.output)
         };
+        if let Some(path) = &args.thresholds {
+            Thresholds::read(path)?.apply(&mut job)?;
+        }
         self.printer
             .picked(&args.output, &pick_particles(&job, &self.bars)?)
     }

@@ -13,8 +13,8 @@ use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
     AccuracyReport, Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, Detection,
     DeviceCheck, DeviceReport, Ended, Evaluation, FileSummary, FoundBy, HtmlReport, Matched, Picked,
-    PipelineError, Project, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome,
-    TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
+    PipelineError, Project, RecipesReport, RunSummary, SegmentSummary, SimulateSummary, TargetSummary,
+    TrainOutcome, TrainPlan, TrainingTomogram, VoxelReport, write_file_atomically,
 };
 use deepfinder_studio::Studio;
 use serde_json::{Value, json};
@@ -61,6 +61,16 @@ impl Printer {
                 "{}\nwrote {}",
                 report.to_markdown(),
                 folder.join("accuracy.md").display()
+            )
+        })
+    }
+
+    pub(crate) fn recipes(&self, folder: &Path, report: &RecipesReport) -> Result<()> {
+        self.print(&serde_json::to_value(report)?, || {
+            format!(
+                "{}\nwrote {}",
+                report.to_markdown(),
+                folder.join("recipes.md").display()
             )
         })
     }

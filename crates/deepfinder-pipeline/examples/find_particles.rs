@@ -36,11 +36,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         labels: path("labels.mrc"),
         scores: None,
         plan: Plan::default(),
+        half_turn: false,
         precision: Precision::F32,
         force: false,
     };
     let model = Model::read(Path::new(weights))?;
-    let segmented = segment_tomogram(&job, &model, &device("auto")?, &NoProgress)?;
+    let segmented = segment_tomogram(&job, std::slice::from_ref(&model), &device("auto")?, &NoProgress)?;
     println!("voxels: {:?}", segmented.voxels_by_class);
 
     let picks = PickJob {

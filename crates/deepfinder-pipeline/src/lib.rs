@@ -52,12 +52,13 @@ mod stamps;
 mod target;
 mod template_match;
 mod templates;
+mod thresholds;
 mod tilt_angles;
 mod train;
 
 pub use accuracy::{
-    AccuracyJob, AccuracyReport, AccuracySize, ClassScores, CurvePoint, MethodScores, ParticleClass,
-    SizeGroup, bench_accuracy,
+    AccuracyJob, AccuracyReport, AccuracySize, ClassScores, CurvePoint, Looking, MethodScores, ParticleClass,
+    Recipe, RecipeRow, RecipeRun, RecipesReport, SizeGroup, bench_accuracy, bench_recipes,
 };
 pub use annotations::{EditedList, ListState, read_edited_list, read_list, write_edited_list};
 pub use average::{AverageJob, Averaged, CurveResolution, MoreParticles, average_particles};
@@ -88,8 +89,9 @@ pub use project::{
 pub use project_edit::{ClassEdit, ProjectEdit, TomogramEdit, edit_project, write_new_project};
 pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
 pub use run::{
-    RunOptions, RunSummary, Stage, StageReport, labels_path, pick_job, picks_path, remember_training,
-    run_project, run_stage, scores_folder, segment_job, target_job, weights_path,
+    RunOptions, RunSummary, Stage, StageReport, all_weights, labels_path, pick_job, picks_path,
+    remember_training, run_project, run_stage, scores_folder, segment_job, target_job, thresholds_path,
+    weights_path,
 };
 pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, StructureOptions, simulate_project};
@@ -97,6 +99,7 @@ pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};
 pub use template_match::{MatchJob, Matched, match_tomogram};
 pub use templates::TemplateSource;
+pub use thresholds::{Threshold, Thresholds};
 pub use train::{
     TrainPlan, epochs_of_run, target_path, tomogram_options, training_iterations, training_metrics,
 };

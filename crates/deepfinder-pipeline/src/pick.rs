@@ -82,6 +82,8 @@ pub struct PickJob {
     pub max_size: Option<u64>,
     /// Peaks below this score are dropped.
     pub min_score: f32,
+    /// The same for single classes.
+    pub min_score_of_class: BTreeMap<Label, f32>,
     /// Of two particles nearer than this, the better is kept.
     pub min_distance: Option<Length>,
     /// At most so many particles of each class are kept.
@@ -114,6 +116,7 @@ impl PickJob {
             min_size_of_class: BTreeMap::new(),
             max_size: None,
             min_score: 0.5,
+            min_score_of_class: BTreeMap::new(),
             min_distance: None,
             top: None,
             mask: None,
@@ -180,10 +183,10 @@ fn find(job: &PickJob, progress: &dyn Progress) -> Result<(Picked, TomogramFrame
             let mut list = ParticleList::default();
             let maps = score_maps(&job.input)?;
             let voxel_size = job.voxel_size.or(VolumeReader::<f32>::voxel_size(&maps[0].1));
-            let params = PeaksParams::new(job.radius_voxels(voxel_size)?, job.min_score)
-                .check()
-                .on(&job.input)?;
+            let radius = job.radius_voxels(voxel_size)?;
             for (label, map) in &maps {
+                let min_score = job.min_score_of_class.get(label).unwrap_or(&job.min_score);
+                let params = PeaksParams::new(radius, *min_score).check().on(&job.input)?;
                 let peaks = timed(&mut || params.find(map, *label, progress).on(&job.input))?;
                 list.particles.extend(peaks.particles);
             }

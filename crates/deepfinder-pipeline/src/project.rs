@@ -140,6 +140,26 @@ pub struct TrainSettings {
     pub learning_rate: Option<f64>,
     /// `constant` or `cosine`: how the learning rate goes on after the warm-up.
     pub schedule: Option<String>,
+    /// Weight of the cross-entropy beside the Dice loss; 0 leaves it out.
+    pub cross_entropy: Option<f64>,
+    /// Label smoothing of the cross-entropy, in [0, 1).
+    pub label_smoothing: Option<f64>,
+    /// Exponent of the focal Tversky loss; 1 is the Dice loss.
+    pub focal: Option<f64>,
+    /// Decay of the moving average of the weights, which is then what is kept; 0 keeps the weights themselves.
+    pub ema: Option<f64>,
+    /// Parameter of mixup's beta distribution; 0 mixes no patches.
+    pub mixup: Option<f64>,
+    /// Share of the patches that lie away from particles, in [0, 1).
+    pub negatives: Option<f64>,
+    /// Contrast of patches changes by a factor of 1 ± up to this.
+    pub contrast: Option<f32>,
+    /// Brightness of patches changes by up to ± this many standard deviations.
+    pub brightness: Option<f32>,
+    /// White noise of up to this many standard deviations is added to patches.
+    pub noise: Option<f32>,
+    /// Patches are blurred by up to this many voxels.
+    pub blur: Option<f32>,
     /// Epochs without improvement after which training ends.
     pub patience: Option<usize>,
     /// Seed of everything random.
@@ -160,6 +180,16 @@ impl TrainSettings {
             patch: others.patch.or(self.patch),
             learning_rate: others.learning_rate.or(self.learning_rate),
             schedule: others.schedule.clone().or_else(|| self.schedule.clone()),
+            cross_entropy: others.cross_entropy.or(self.cross_entropy),
+            label_smoothing: others.label_smoothing.or(self.label_smoothing),
+            focal: others.focal.or(self.focal),
+            ema: others.ema.or(self.ema),
+            mixup: others.mixup.or(self.mixup),
+            negatives: others.negatives.or(self.negatives),
+            contrast: others.contrast.or(self.contrast),
+            brightness: others.brightness.or(self.brightness),
+            noise: others.noise.or(self.noise),
+            blur: others.blur.or(self.blur),
             patience: others.patience.or(self.patience),
             seed: others.seed.or(self.seed),
             start_from: others.start_from.clone().or_else(|| self.start_from.clone()),
@@ -173,6 +203,11 @@ impl TrainSettings {
 pub struct SegmentSettings {
     /// Weights to use instead of those trained by the project.
     pub weights: Option<PathBuf>,
+    /// More weights: the scores of all are averaged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ensemble: Vec<PathBuf>,
+    /// Average the scores with those of the tomogram turned by 180° about the tilt axis y.
+    pub half_turn: bool,
     /// Write score maps too.
     pub scores: bool,
     /// The published program's overlapping patches of this side instead of the exact plan.
@@ -191,6 +226,9 @@ pub struct PickSettings {
     pub min_size: Option<u64>,
     /// Peaks below this score are dropped.
     pub min_score: f32,
+    /// Smallest sizes (lowest scores of peaks) are tuned on the validation tomograms, class by class, instead.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tuned: bool,
 }
 
 impl Default for PickSettings {
@@ -200,6 +238,7 @@ impl Default for PickSettings {
             radius: None,
             min_size: None,
             min_score: 0.5,
+            tuned: false,
         }
     }
 }

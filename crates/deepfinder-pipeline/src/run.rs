@@ -9,16 +9,17 @@ use deepfinder_net::Precision;
 use deepfinder_train::{Ended, RunFolder, Start};
 use serde::Serialize;
 
-use crate::evaluate::{EvaluateJob, EvaluatedPair, Evaluation, evaluate_lists};
+use crate::evaluate::{EvaluateJob, EvaluatedPair, Evaluation, evaluate_lists, params, pooled};
 use crate::slices::SlicesPicture;
 use crate::stamps::{Stamp, Stamps};
+use crate::thresholds::{Thresholds, without_thresholds};
 use crate::train::{
     annotated_particles, no_picks, nothing_to_train_on, read_options, target_path, tomogram_options,
 };
 use crate::{
     Length, Model, PickJob, PickMethod, PipelineError, Project, ProjectTomogram, Result, SegmentJob,
-    ShapeSource, Split, TargetJob, TrainPlan, TrainSettings, make_target, open_label_map, open_tomogram,
-    pick_particles, segment_tomogram,
+    ShapeSource, Split, TargetJob, TrainPlan, TrainSettings, find_particles, make_target, open_label_map,
+    open_tomogram, pick_particles, segment_tomogram,
 };
 
 /// How to run a project.
@@ -37,7 +38,7 @@ pub struct RunOptions {
 /// A stage of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageReport {
-    /// `target`, `train`, `segment`, `pick` or `evaluate`.
+    /// `target`, `train`, `segment`, `tune`, `pick` or `evaluate`.
     pub stage: &'static str,
     /// What it worked on: a tomogram's name, or the project.
     pub subject: String,
@@ -56,7 +57,8 @@ pub struct RunSummary {
     pub evaluation: Option<Evaluation>,
 }
 
-/// Does all stages of a project: targets, training, segmentation, picking, evaluation. What is up to date is skipped;
+/// Does all stages of a project: targets, training, segmentation, picking (with thresholds tuned before, where the project
+/// says so), evaluation. What is up to date is skipped;
 /// an interrupted training goes on where it stopped.
 ///
 /// # Errors
@@ -80,6 +82,9 @@ pub fn run_project(
         Some(weights) => project.resolve(weights),
         None => run.train(device, progress)?,
     };
+    if project.pick.tuned {
+        run.tune(&weights, device, progress)?;
+    }
     let mut evaluated = Vec::new();
     for tomogram in project.tomograms_for(Split::Test) {
         let labels = run.segment(tomogram, &weights, device, progress)?;
@@ -275,13 +280,59 @@ impl<'a> Run<'a> {
             ..segment_job(self.project, tomogram)?
         };
         let labels = job.labels.clone();
-        let stamp = Stamp::new((job.options, job.plan, &job.scores))
+        let mut weights = vec![weights.to_owned()];
+        weights.extend(ensemble(self.project));
+        let stamp = Stamp::new((job.options, job.plan, &job.scores, job.half_turn))
             .file(&job.tomogram)
-            .file(weights);
+            .files(weights.iter().map(PathBuf::as_path));
         self.stage("segment", &tomogram.name, &labels, stamp, || {
-            segment_tomogram(&job, &Model::read(weights)?, device, progress).map(|_| ())
+            let models = weights.iter().map(|path| Model::read(path));
+            let models = models.collect::<Result<Vec<_>>>()?;
+            segment_tomogram(&job, &models, device, progress).map(|_| ())
         })?;
         Ok(labels)
+    }
+
+    /// Finds the thresholds that are best on the validation tomograms.
+    fn tune(&mut self, weights: &Path, device: &Device, progress: &dyn Progress) -> Result<()> {
+        let project = self.project;
+        let path = thresholds_path(project);
+        let mut stamp = Stamp::new((&project.pick, &project.classes, &project.evaluate.radius));
+        let mut tomograms = Vec::new();
+        for tomogram in project.tomograms_for(Split::Validate) {
+            let Some(annotations) = &tomogram.picks else {
+                continue;
+            };
+            let labels = self.segment(tomogram, weights, device, progress)?;
+            stamp = stamp.file(&labels).file(&project.resolve(annotations));
+            tomograms.push(tomogram);
+        }
+        if tomograms.is_empty() {
+            return Err(PipelineError::input(
+                "`tuned = true` of [pick] needs a tomogram with `split = \"validate\"` and picks to tune thresholds on",
+            ));
+        }
+        self.stage("tune", "project", &path, stamp, || {
+            let mut pairs = Vec::new();
+            let mut voxel_size = None;
+            for tomogram in tomograms {
+                let job = without_thresholds(untuned_pick_job(project, tomogram)?);
+                voxel_size = voxel_size.or(job.voxel_size);
+                pairs.push(EvaluatedPair {
+                    name: tomogram.name.clone(),
+                    truth: annotated_particles(project, tomogram)?,
+                    picks: find_particles(&job, progress)?.particles,
+                });
+            }
+            let (truth, picks) = pooled(&pairs);
+            let params = params(&EvaluateJob {
+                radius: project.evaluate.radius,
+                classes: project.class_table(voxel_size)?,
+                voxel_size,
+                ..EvaluateJob::default()
+            })?;
+            Thresholds::tune(project.pick.method, &truth, &picks, &params)?.write(&path)
+        })
     }
 
     fn pick(
@@ -293,7 +344,10 @@ impl<'a> Run<'a> {
         let project = self.project;
         let settings = &project.pick;
         let picks = picks_path(project, tomogram);
-        let stamp = Stamp::new((settings, &project.classes)).file(labels);
+        let mut stamp = Stamp::new((settings, &project.classes)).file(labels);
+        if settings.tuned {
+            stamp = stamp.file(&thresholds_path(project));
+        }
         self.stage("pick", &tomogram.name, &picks, stamp, || {
             let job = pick_job(project, tomogram)?;
             let (options, voxel_size) = (tomogram_options(tomogram)?, job.voxel_size);
@@ -385,6 +439,7 @@ pub fn segment_job(project: &Project, tomogram: &ProjectTomogram) -> Result<Segm
         labels: labels_path(project, tomogram),
         scores: wants_scores.then(|| scores_folder(project, tomogram)),
         plan,
+        half_turn: settings.half_turn,
         precision: Precision::default(),
         force: false,
     })
@@ -393,8 +448,16 @@ pub fn segment_job(project: &Project, tomogram: &ProjectTomogram) -> Result<Segm
 /// The picking in a tomogram as its project has it done.
 ///
 /// # Errors
-/// Where the label map cannot be read, or a radius in Å meets an unknown voxel size.
+/// Where the label map cannot be read, a radius in Å meets an unknown voxel size, or tuned thresholds are not there yet.
 pub fn pick_job(project: &Project, tomogram: &ProjectTomogram) -> Result<PickJob> {
+    let mut job = untuned_pick_job(project, tomogram)?;
+    if project.pick.tuned {
+        Thresholds::read(&thresholds_path(project))?.apply(&mut job)?;
+    }
+    Ok(job)
+}
+
+fn untuned_pick_job(project: &Project, tomogram: &ProjectTomogram) -> Result<PickJob> {
     let settings = &project.pick;
     let labels = labels_path(project, tomogram);
     let by_peaks = settings.method == PickMethod::Peaks;
@@ -430,6 +493,17 @@ pub fn weights_path(project: &Project) -> PathBuf {
     }
 }
 
+/// All weights that a project segments with: those of [`weights_path`], then those whose scores are averaged with theirs.
+pub fn all_weights(project: &Project) -> Vec<PathBuf> {
+    let mut paths = vec![weights_path(project)];
+    paths.extend(ensemble(project));
+    paths
+}
+
+fn ensemble(project: &Project) -> impl Iterator<Item = PathBuf> {
+    project.segment.ensemble.iter().map(|path| project.resolve(path))
+}
+
 /// Where the label map of a tomogram lies.
 pub fn labels_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
     project.output_path(format!("labels/{}.mrc", tomogram.name))
@@ -443,6 +517,11 @@ pub fn scores_folder(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
 /// Where the picks of a tomogram lie.
 pub fn picks_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
     project.output_path(format!("picks/{}.xml", tomogram.name))
+}
+
+/// Where the thresholds lie that were tuned on the validation tomograms.
+pub fn thresholds_path(project: &Project) -> PathBuf {
+    project.output_path("thresholds.json")
 }
 
 /// Where the picture of a tomogram's picks lies.

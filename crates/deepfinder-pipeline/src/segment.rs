@@ -2,9 +2,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use deepfinder_core::{Progress, VolumeReader, VolumeWriter};
-use deepfinder_infer::{Plan, SegmentParams, SegmentReport, segment};
+use deepfinder_infer::{Plan, SegmentParams, SegmentReport, segment_with_all};
 use deepfinder_io::{MrcWriter, check_writable};
-use deepfinder_net::Precision;
+use deepfinder_net::{Precision, UNet};
 use serde::Serialize;
 
 use crate::error::OnFile;
@@ -23,6 +23,8 @@ pub struct SegmentJob {
     pub scores: Option<PathBuf>,
     /// How the tomogram is cut.
     pub plan: Plan,
+    /// Average the scores with those of the tomogram turned by 180° about the tilt axis y.
+    pub half_turn: bool,
     /// What the network computes with.
     pub precision: Precision,
     /// Go on although the model learned from another voxel size.
@@ -53,22 +55,30 @@ pub(crate) fn score_map_name(label: usize) -> String {
     format!("class{label}.mrc")
 }
 
-/// Labels every voxel of a tomogram and writes the label map, and score maps where asked.
+/// Labels every voxel of a tomogram by the mean of the models' scores and writes the label map, and score maps where asked.
 ///
 /// # Errors
-/// For files that cannot be read or written (found before the long work), a voxel size that is not the model's, voxels
+/// Where there is no model or they do not know the same classes; for files that cannot be read or written (found before the long work), a voxel size that is not the model's, voxels
 /// that are not finite or all the same.
 pub fn segment_tomogram(
     job: &SegmentJob,
-    model: &Model,
+    models: &[Model],
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<SegmentSummary> {
     check_output(&job.labels, &job.tomogram)?;
     let tomogram = open_tomogram(&job.tomogram, job.options)?;
     let tomogram = tomogram.as_ref();
-    model.check_voxel_size(&job.tomogram, tomogram.voxel_size(), job.force)?;
-    let network = model.network(device)?.with_precision(job.precision);
+    let Some(first) = models.first() else {
+        return Err(PipelineError::input("there are no weights to segment with"));
+    };
+    let mut networks = Vec::new();
+    for model in models {
+        check_same_classes(first, model)?;
+        model.check_voxel_size(&job.tomogram, tomogram.voxel_size(), job.force)?;
+        networks.push(model.network(device)?.with_precision(job.precision));
+    }
+    let networks: Vec<&UNet> = networks.iter().collect();
     let mut labels = mrc_like::<u8>(&job.labels, tomogram)?;
     let mut scores = match &job.scores {
         None => Vec::new(),
@@ -76,24 +86,45 @@ pub fn segment_tomogram(
             std::fs::create_dir_all(folder).map_err(|source| {
                 PipelineError::file(folder, "the folder for score maps cannot be made", source)
             })?;
-            (0..network.classes())
+            (0..first.weights.scores())
                 .map(|label| mrc_like::<f32>(&folder.join(score_map_name(label)), tomogram))
                 .collect::<Result<Vec<_>>>()?
         }
     };
     let params = SegmentParams {
         plan: job.plan,
+        half_turn: job.half_turn,
         ..SegmentParams::default()
     };
     let report = {
         let mut scores: Vec<&mut dyn VolumeWriter<f32>> = scores.iter_mut().map(|map| map as _).collect();
-        segment(&network, tomogram, &params, &mut labels, &mut scores, progress).on(&job.tomogram)?
+        segment_with_all(&networks, tomogram, &params, &mut labels, &mut scores, progress).on(&job.tomogram)?
     };
     labels.finish()?;
     for map in scores {
         map.finish()?;
     }
-    Ok(summary(job, model, tomogram, &report))
+    Ok(summary(job, first, tomogram, &report))
+}
+
+/// That the scores of two models mean the same.
+fn check_same_classes(first: &Model, other: &Model) -> Result<()> {
+    let names = |model: &Model| -> Vec<String> {
+        let labels = 1..model.weights.scores();
+        let classes = model.classes();
+        labels.map(|label| classes.name_of(label as u8)).collect()
+    };
+    let [a, b] = [names(first), names(other)];
+    if a == b {
+        return Ok(());
+    }
+    Err(PipelineError::input(format!(
+        "{} knows the classes {}, {} knows {}: scores can be averaged only where they mean the same",
+        first.path.display(),
+        a.join(", "),
+        other.path.display(),
+        b.join(", ")
+    )))
 }
 
 fn summary(

@@ -293,7 +293,7 @@ fn started_from(path: &Path, scores: usize) -> Result<Weights> {
     Ok(model.weights)
 }
 
-fn train_params(settings: &TrainSettings) -> Result<TrainParams> {
+pub(crate) fn train_params(settings: &TrainSettings) -> Result<TrainParams> {
     let recipe = match settings.recipe.as_deref() {
         None | Some("default") => Recipe::Default,
         Some("paper") => Recipe::Paper,
@@ -320,6 +320,21 @@ fn train_params(settings: &TrainSettings) -> Result<TrainParams> {
             )));
         }
     };
+    let loss = &mut params.loss;
+    loss.cross_entropy_weight = settings.cross_entropy.unwrap_or(loss.cross_entropy_weight);
+    loss.label_smoothing = settings.label_smoothing.unwrap_or(loss.label_smoothing);
+    loss.focal = settings.focal.unwrap_or(loss.focal);
+    params.ema = match settings.ema {
+        None => params.ema,
+        Some(decay) => (decay != 0.0).then_some(decay),
+    };
+    params.mixup = settings.mixup.unwrap_or(params.mixup);
+    params.negatives = settings.negatives.unwrap_or(params.negatives);
+    let augmentation = &mut params.augmentation;
+    augmentation.contrast = settings.contrast.unwrap_or(augmentation.contrast);
+    augmentation.brightness = settings.brightness.unwrap_or(augmentation.brightness);
+    augmentation.noise = settings.noise.unwrap_or(augmentation.noise);
+    augmentation.blur = settings.blur.unwrap_or(augmentation.blur);
     params.patience = settings.patience.or(params.patience);
     params.seed = settings.seed.unwrap_or(params.seed);
     Ok(params)

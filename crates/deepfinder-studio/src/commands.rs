@@ -1,7 +1,7 @@
 //! The command line that does what the page does, so that nobody is tied to the page.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deepfinder_core::ClassTable;
 use deepfinder_pipeline::{
@@ -105,10 +105,14 @@ pub(crate) fn run(project: &Path) -> CommandLine {
     CommandLine::new("run").path(project)
 }
 
-pub(crate) fn segment(job: &SegmentJob, weights: &Path, [device, precision]: [&str; 2]) -> CommandLine {
-    let mut line = CommandLine::new("segment")
-        .path(&job.tomogram)
-        .option_path("weights", weights);
+pub(crate) fn segment(job: &SegmentJob, weights: &[PathBuf], [device, precision]: [&str; 2]) -> CommandLine {
+    let mut line = CommandLine::new("segment").path(&job.tomogram);
+    for weights in weights {
+        line = line.option_path("weights", weights);
+    }
+    if job.half_turn {
+        line = line.word("--half-turn");
+    }
     if let Some(scores) = &job.scores {
         line = line.option_path("scores", scores);
     }
@@ -130,9 +134,9 @@ pub(crate) fn segment(job: &SegmentJob, weights: &Path, [device, precision]: [&s
     line.option_path("output", &job.labels)
 }
 
-/// Classes that have smallest sizes of their own are the project's affair: then its run is the same, and `pick` is not.
+/// Classes that have smallest sizes or lowest scores of their own are the project's affair: then its run is the same, and `pick` is not.
 pub(crate) fn pick(job: &PickJob, project: &Path) -> CommandLine {
-    if !job.min_size_of_class.is_empty() {
+    if !job.min_size_of_class.is_empty() || !job.min_score_of_class.is_empty() {
         return run(project);
     }
     let mut line = CommandLine::new("pick")

@@ -1,13 +1,13 @@
 //! Batches of patches, and their random changes.
 
-use std::f32::consts::TAU;
-
 use candle_core::{Device, Tensor};
 use ndarray::{Array3, Axis};
 use rand::{Rng, RngExt};
+use rand_distr::{Beta, Distribution, StandardNormal};
 
-use crate::patch::{normalise, read_patch, voxel_shown};
-use crate::sampler::{Purpose, Sampler};
+use crate::params::wrong;
+use crate::patch::{normalise, read_patch, reflect, voxel_shown};
+use crate::sampler::{Purpose, Sampler, generator};
 use crate::{Augmentation, Result, TrainError, TrainParams, TrainingTomogram};
 
 /// Normalised patches and their targets, one after the other in C order.
@@ -17,15 +17,43 @@ pub(crate) struct Batch {
     target: Vec<u8>,
     patches: usize,
     side: usize,
+    /// Where patches are mixed with the next ones: their own part, at least a half.
+    own_part: Option<f32>,
+}
+
+/// A batch as the network takes it.
+#[derive(Debug)]
+pub(crate) struct Examples {
+    /// The network's input, `[N, 1, D, H, W]`.
+    pub(crate) input: Tensor,
+    /// Targets `[N, D, H, W]` and their weights, which add up to 1; the heaviest first.
+    pub(crate) targets: Vec<(Tensor, f64)>,
 }
 
 impl Batch {
-    /// The network's input `[N, 1, D, H, W]` and the target `[N, D, H, W]`.
-    pub(crate) fn into_tensors(self, device: &Device) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn into_tensors(mut self, device: &Device) -> Result<Examples> {
         let (n, side) = (self.patches, self.side);
-        let input = Tensor::from_vec(self.tomogram, (n, 1, side, side, side), device)?;
-        let target = Tensor::from_vec(self.target, (n, side, side, side), device)?;
-        Ok((input, target))
+        let mut mixed = None;
+        if let Some(own) = self.own_part {
+            let patch = side.pow(3);
+            let next = |values: &[f32]| [&values[patch..], &values[..patch]].concat();
+            let of_next = next(&self.tomogram);
+            for (voxel, other) in self.tomogram.iter_mut().zip(of_next) {
+                *voxel = own * *voxel + (1.0 - own) * other;
+            }
+            let mut target = self.target.clone();
+            target.rotate_left(patch);
+            mixed = Some((target, f64::from(own)));
+        }
+        let target = |target| Tensor::from_vec(target, (n, side, side, side), device);
+        let targets = match mixed {
+            None => vec![(target(self.target)?, 1.0)],
+            Some((other, own)) => vec![(target(self.target)?, own), (target(other)?, 1.0 - own)],
+        };
+        Ok(Examples {
+            input: Tensor::from_vec(self.tomogram, (n, 1, side, side, side), device)?,
+            targets,
+        })
     }
 }
 
@@ -35,6 +63,9 @@ pub(crate) struct BatchSource<'a> {
     tomograms: &'a [TrainingTomogram],
     sampler: Sampler,
     augmentation: Option<Augmentation>,
+    /// The larger or smaller part of each of two mixed patches.
+    parts: Option<Beta<f64>>,
+    seed: u64,
     patch: usize,
     /// Patches of a batch.
     batch: usize,
@@ -51,13 +82,21 @@ impl<'a> BatchSource<'a> {
         scores: usize,
     ) -> Result<Self> {
         let (augmentation, patches) = match purpose {
-            Purpose::Training => (Some(params.augmentation), None),
             Purpose::Validation => (None, Some(params.validation_patches)),
+            Purpose::Training | Purpose::Mixing => (Some(params.augmentation), None),
         };
+        // A patch alone has no other to be mixed with.
+        let mixes = augmentation.is_some() && params.mixup > 0.0 && params.batch > 1;
+        let parts = mixes
+            .then(|| Beta::new(params.mixup, params.mixup))
+            .transpose()
+            .map_err(|error| wrong("mixup", error.to_string()))?;
         Ok(Self {
             tomograms,
             sampler: Sampler::new(tomograms, purpose, params, scores)?,
             augmentation,
+            parts,
+            seed: params.seed,
             patch: params.patch,
             batch: params.batch,
             patches,
@@ -77,6 +116,10 @@ impl<'a> BatchSource<'a> {
             target: Vec::with_capacity(voxels),
             patches,
             side: self.patch,
+            own_part: self.parts.map(|parts| {
+                let part = parts.sample(&mut generator(self.seed, Purpose::Mixing, step, 0));
+                part.max(1.0 - part) as f32
+            }),
         };
         for place in 0..patches as u64 {
             let (tomogram, target) = self.patch(step, place)?;
@@ -146,12 +189,38 @@ fn augment(voxels: &mut Array3<f32>, labels: &mut Array3<u8>, params: &Augmentat
             centre
         }
     };
-    let (scale, shift) = (around(1.0, params.scale), around(0.0, params.shift));
-    if (scale, shift) != (1.0, 0.0) {
-        voxels.mapv_inplace(|voxel| scale * voxel + shift);
+    let (contrast, brightness) = (around(1.0, params.contrast), around(0.0, params.brightness));
+    if params.blur > 0.0 {
+        blur(voxels, rng.random_range(0.0..params.blur));
+    }
+    if (contrast, brightness) != (1.0, 0.0) {
+        voxels.mapv_inplace(|voxel| contrast * voxel + brightness);
     }
     if params.noise > 0.0 {
-        voxels.mapv_inplace(|voxel| voxel + params.noise * normal(rng));
+        let deviation = rng.random_range(0.0..params.noise);
+        voxels.mapv_inplace(|voxel| {
+            let normal: f32 = StandardNormal.sample(rng);
+            voxel + deviation * normal
+        });
+    }
+}
+
+/// Gaussian blur along each axis, reflected at the border.
+fn blur(voxels: &mut Array3<f32>, deviation: f32) {
+    let reach = (3.0 * deviation).ceil() as i64;
+    let weights: Vec<f32> = (-reach..=reach)
+        .map(|i| (-0.5 * (i as f32 / deviation.max(f32::MIN_POSITIVE)).powi(2)).exp())
+        .collect();
+    let sum: f32 = weights.iter().sum();
+    for axis in 0..3 {
+        for mut lane in voxels.lanes_mut(Axis(axis)) {
+            let old = lane.to_vec();
+            for (i, voxel) in lane.iter_mut().enumerate() {
+                let places = (i as i64 - reach..).map(|place| reflect(place, old.len()));
+                let around = places.zip(&weights).map(|(place, weight)| weight * old[place]);
+                *voxel = around.sum::<f32>() / sum;
+            }
+        }
     }
 }
 
@@ -159,12 +228,6 @@ fn augment(voxels: &mut Array3<f32>, labels: &mut Array3<u8>, params: &Augmentat
 fn half_turn<T>(patch: &mut Array3<T>) {
     patch.invert_axis(Axis(0));
     patch.invert_axis(Axis(2));
-}
-
-/// A standard normal number (Box and Muller).
-fn normal(rng: &mut impl Rng) -> f32 {
-    let (u, v): (f32, f32) = (rng.random(), rng.random());
-    (-2.0 * (1.0 - u).ln()).sqrt() * (TAU * v).cos()
 }
 
 #[cfg(test)]
@@ -250,9 +313,9 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let params = Augmentation {
             half_turn: false,
-            scale: 0.2,
-            shift: 0.5,
-            noise: 0.0,
+            contrast: 0.2,
+            brightness: 0.5,
+            ..Augmentation::default()
         };
         let mut labels = Array3::zeros((20, 20, 20));
         let mut voxels = Array3::from_shape_fn((20, 20, 20), |(z, _, _)| if z % 2 == 0 { 1.0 } else { -1.0 });
@@ -262,15 +325,90 @@ mod tests {
         assert_ne!(moments.mean, 0.0);
 
         let noise = Augmentation {
+            half_turn: false,
             noise: 0.5,
-            scale: 0.0,
-            shift: 0.0,
-            ..params
+            ..Augmentation::default()
         };
-        voxels.fill(3.0);
-        augment(&mut voxels, &mut labels, &noise, &mut rng);
-        let moments = Moments::of(voxels.iter());
-        assert!((moments.mean - 3.0).abs() < 0.03 && (moments.standard_deviation() - 0.5).abs() < 0.03);
+        let deviations = [0; 40].map(|_| {
+            voxels.fill(3.0);
+            augment(&mut voxels, &mut labels, &noise, &mut rng);
+            let moments = Moments::of(voxels.iter());
+            assert!((moments.mean - 3.0).abs() < 0.03);
+            moments.standard_deviation()
+        });
+        assert!(deviations.iter().all(|deviation| *deviation < 0.51));
+        assert!(deviations.iter().any(|deviation| *deviation < 0.2));
+        assert!(deviations.iter().any(|deviation| *deviation > 0.3));
+    }
+
+    #[test]
+    fn a_blur_is_the_gaussian() {
+        let mut voxels = Array3::zeros((21, 21, 21));
+        voxels[[10, 10, 10]] = 1.0;
+        blur(&mut voxels, 1.5);
+        let sum: f32 = voxels.sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+        for (axis, step) in [[1, 0, 0], [0, 1, 0], [0, 0, 1]].iter().enumerate() {
+            let at =
+                |n: usize| voxels[[10 + n * step[0], 10 + n * step[1], 10 + n * step[2]]] / voxels[[10; 3]];
+            for n in 1..4 {
+                let expected = (-0.5 * (n as f32 / 1.5).powi(2)).exp();
+                assert!((at(n) - expected).abs() < 1e-5, "axis {axis}, {n}: {}", at(n));
+            }
+        }
+        let mut ramp = Array3::from_shape_fn((4, 4, 4), |(z, _, _)| z as f32);
+        let before = ramp.clone();
+        blur(&mut ramp, 0.0);
+        assert_eq!(ramp, before);
+        // Past a patch's border its reflection is seen, also far out.
+        blur(&mut ramp, 5.0);
+        assert!(ramp.iter().all(|voxel| (0.0..=3.0).contains(voxel)));
+    }
+
+    #[test]
+    fn mixed_patches_keep_their_larger_part_first() {
+        let tomograms = [tomogram()];
+        let params = TrainParams {
+            mixup: 0.4,
+            ..params()
+        };
+        let mixing = BatchSource::new(&tomograms, Purpose::Training, &params, 2).unwrap();
+        let plain = TrainParams {
+            mixup: 0.0,
+            ..params.clone()
+        };
+        let plain = BatchSource::new(&tomograms, Purpose::Training, &plain, 2).unwrap();
+        let device = &Device::Cpu;
+        let mut parts = Vec::new();
+        for step in 0..8 {
+            let examples =
+                |source: &BatchSource<'_>| source.batch(step).unwrap().into_tensors(device).unwrap();
+            let (mixed, single) = (examples(&mixing), examples(&plain));
+            let [(target, own), (other, rest)] = &mixed.targets[..] else {
+                panic!("two targets");
+            };
+            assert!(*own >= 0.5 && (own + rest - 1.0).abs() < 1e-12);
+            parts.push(*own);
+            let labels = |tensor: &Tensor| tensor.to_vec1::<u8>().unwrap();
+            let patch = |tensor: &Tensor, i: usize| labels(&tensor.get(i).unwrap().flatten_all().unwrap());
+            let voxel = |tensor: &Tensor, i: usize| {
+                let patch = tensor.get(i).unwrap().flatten_all().unwrap();
+                patch.to_vec1::<f32>().unwrap()[77]
+            };
+            for i in 0..4 {
+                let next = (i + 1) % 4;
+                let single_target = &single.targets[0].0;
+                assert_eq!(patch(target, i), patch(single_target, i));
+                assert_eq!(patch(other, i), patch(single_target, next));
+                let expected =
+                    *own as f32 * voxel(&single.input, i) + (1.0 - *own as f32) * voxel(&single.input, next);
+                assert!((voxel(&mixed.input, i) - expected).abs() < 1e-6);
+            }
+        }
+        parts.dedup();
+        assert_eq!(parts.len(), 8, "drawn anew for each batch");
+        let validation = BatchSource::new(&tomograms, Purpose::Validation, &params, 2).unwrap();
+        assert_eq!(validation.batch(0).unwrap().own_part, None);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Sums {
     pub(crate) mass: Vec<f64>,
     /// Σ −log p of the true class, over the voxels of every class.
     pub(crate) surprise: Vec<f64>,
+    /// Σ −log p of every class over all voxels; 0 where labels are not smoothed.
+    pub(crate) doubt: Vec<f64>,
     /// Σg of every class is its `truth`.
     pub(crate) counts: VoxelCounts,
 }
@@ -31,6 +33,7 @@ impl Sums {
             overlap: zeros(),
             mass: zeros(),
             surprise: zeros(),
+            doubt: zeros(),
             counts: VoxelCounts::new(scores),
         }
     }
@@ -40,6 +43,7 @@ impl Sums {
             (&mut self.overlap, &other.overlap),
             (&mut self.mass, &other.mass),
             (&mut self.surprise, &other.surprise),
+            (&mut self.doubt, &other.doubt),
         ];
         for (ours, theirs) in pairs {
             for (ours, theirs) in ours.iter_mut().zip(theirs) {
@@ -80,11 +84,14 @@ impl Sums {
             .map(|class| match self.tversky(class, params) {
                 // 0/0: no mass, no truth, no smoothing.
                 (_, 0.0) => 1.0,
-                (numerator, denominator) => 1.0 - numerator / denominator,
+                (numerator, denominator) => focused(1.0 - numerator / denominator, params.focal),
             })
             .sum();
         let surprise: f64 = (0..self.scores())
-            .map(|class| params.class_weight(class) * self.surprise[class])
+            .map(|class| {
+                let (sure, spread) = params.shares(self.scores());
+                params.class_weight(class) * (sure * self.surprise[class] + spread * self.doubt[class])
+            })
             .sum();
         let weight = self.total_weight(params);
         let cross_entropy = if weight > 0.0 { surprise / weight } else { 0.0 };
@@ -94,25 +101,31 @@ impl Sums {
     /// The derivatives by p of every class: at all voxels, what is added at those of the class, and by log p there.
     pub(crate) fn slopes(&self, params: &LossParams) -> Vec<Slope> {
         let weight = self.total_weight(params);
+        let (sure, spread) = params.shares(self.scores());
         (0..self.scores())
             .map(|class| {
                 let (numerator, denominator) = self.tversky(class, params);
                 let (everywhere, at_truth) = if denominator > 0.0 {
                     let steepness = numerator / denominator.powi(2);
                     let rest = 1.0 - params.alpha - params.beta;
-                    (-params.alpha * steepness, 1.0 / denominator - rest * steepness)
+                    let focus = focus(1.0 - numerator / denominator, params.focal);
+                    (
+                        -params.alpha * steepness * focus,
+                        (1.0 / denominator - rest * steepness) * focus,
+                    )
                 } else {
                     (0.0, 0.0)
                 };
-                let surprise = if weight > 0.0 {
-                    params.class_weight(class) / weight
+                let log = if weight > 0.0 {
+                    params.cross_entropy_weight * params.class_weight(class) / weight
                 } else {
                     0.0
                 };
                 Slope {
                     everywhere: -params.dice_weight * everywhere,
                     at_truth: -params.dice_weight * at_truth,
-                    surprise: params.cross_entropy_weight * surprise,
+                    surprise: sure * log,
+                    doubt: spread * log,
                 }
             })
             .collect()
@@ -124,6 +137,25 @@ pub(crate) struct Slope {
     pub(crate) everywhere: f64,
     pub(crate) at_truth: f64,
     pub(crate) surprise: f64,
+    /// By −log p of the class at every voxel.
+    pub(crate) doubt: f64,
+}
+
+/// Where a class is as good as right, (1 − T)^γ with γ below 1 is infinitely steep.
+const RIGHT: f64 = 1e-6;
+
+/// (1 − T)^γ.
+fn focused(missing: f64, focal: f64) -> f64 {
+    missing.max(if focal < 1.0 { RIGHT } else { 0.0 }).powf(focal)
+}
+
+/// Its derivative by 1 − T.
+fn focus(missing: f64, focal: f64) -> f64 {
+    if focal < 1.0 && missing <= RIGHT {
+        0.0
+    } else {
+        focal * missing.max(0.0).powf(focal - 1.0)
+    }
 }
 
 /// The loss of logits against labels it holds.
@@ -150,6 +182,7 @@ impl FusedLoss {
     }
 
     fn gather<T: WithDType + Float>(&self, logits: &[T], voxels: Voxels) -> Sums {
+        let smoothed = self.params.label_smoothing > 0.0;
         let parts: Vec<Sums> = self
             .labels
             .par_chunks(CHUNK)
@@ -165,6 +198,15 @@ impl FusedLoss {
                     }
                     sums.overlap[class] += WithDType::to_f64(p[class]);
                     sums.surprise[class] += WithDType::to_f64(surprise);
+                    if smoothed {
+                        // −log p of each class from that of the true one: p itself may be 0.
+                        let first = voxels.first_score(chunk * CHUNK + i);
+                        let logit = |class| logits[first + class];
+                        let log_sum = surprise + logit(class);
+                        for (other, doubt) in sums.doubt.iter_mut().enumerate() {
+                            *doubt += WithDType::to_f64(log_sum - logit(other));
+                        }
+                    }
                     sums.counts.truth[class] += 1;
                     sums.counts.predicted[highest] += 1;
                     sums.counts.agreed[class] += u64::from(highest == class);
@@ -197,6 +239,8 @@ impl FusedLoss {
         let everywhere = slope(|slope| slope.everywhere);
         let at_truth = slope(|slope| slope.at_truth);
         let surprise = slope(|slope| slope.surprise);
+        let doubt = slope(|slope| slope.doubt);
+        let all_doubt = doubt.iter().fold(T::zero(), |sum, slope| sum + *slope);
         let mut gradient = vec![T::zero(); self.labels.len() * scores];
         gradient
             .par_chunks_mut(CHUNK * scores)
@@ -211,10 +255,10 @@ impl FusedLoss {
                         mean += *p * *slope;
                     }
                     // Through the soft-max: ∂L/∂z = p·(∂L/∂p − Σ p·∂L/∂p); of −log p it is p − g.
-                    let pull = surprise[class];
-                    let truth = p[class] * at_truth[class] - pull;
-                    for (p, slope) in p.iter_mut().zip(&everywhere) {
-                        *p *= *slope - mean + pull;
+                    let truth = p[class] * at_truth[class] - surprise[class];
+                    let pull = surprise[class] + all_doubt;
+                    for ((p, slope), doubt) in p.iter_mut().zip(&everywhere).zip(&doubt) {
+                        *p = *p * (*slope - mean + pull) - *doubt;
                     }
                     p[class] += truth;
                 }

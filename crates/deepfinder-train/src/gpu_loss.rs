@@ -18,6 +18,8 @@ pub(crate) fn loss(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Res
         overlap: overlap.clone(),
         mass: mass.clone(),
         surprise: surprise.clone(),
+        // Smoothed labels take the other way.
+        doubt: vec![0.0; mass.len()],
         counts: VoxelCounts {
             truth: counted(truth),
             predicted: counted(predicted),

@@ -37,6 +37,7 @@
 //! ```
 
 mod adam;
+mod average;
 mod batch;
 mod checkpoint;
 mod counts;

@@ -8,8 +8,8 @@ use crate::{Result, VoxelCounts, plain};
 /// What is minimised: a weighted sum of the Dice (Tversky) loss and the cross-entropy.
 ///
 /// With probabilities p and the one-hot target g, summed over the batch and its voxels, the Tversky index of class c is
-/// T = (Σpg + s) / (Σpg + α·Σp(1−g) + β·Σ(1−p)g + s), and the Dice loss the sum of 1 − T over all classes, background
-/// included (paper, Methods: loss).
+/// T = (Σpg + s) / (Σpg + α·Σp(1−g) + β·Σ(1−p)g + s), and the Dice loss the sum of (1 − T)^γ over all classes, background
+/// included (paper, Methods: loss; γ as in the focal Tversky loss of Abraham and Khan 2019).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LossParams {
     /// Weight of the Dice loss, 0 to leave it out. Default 1.
@@ -22,6 +22,11 @@ pub struct LossParams {
     pub beta: f64,
     /// s, in voxels. Default 1. With 0 a class that the batch lacks adds a constant 1 and teaches nothing.
     pub smoothing: f64,
+    /// γ: below 1 it weighs classes that are nearly right more, above 1 those that are not. Default 1.
+    pub focal: f64,
+    /// Label smoothing ε of the cross-entropy, in [0, 1): the target is 1 − ε of the true class and ε of all classes alike.
+    /// Default 0. On a GPU it takes the slow way through candle's own operations.
+    pub label_smoothing: f64,
     /// Weights of the classes in the cross-entropy, background first; the mean is then the weighted one. Default: all
     /// the same.
     pub class_weights: Option<Vec<f64>>,
@@ -35,6 +40,8 @@ impl Default for LossParams {
             alpha: 0.5,
             beta: 0.5,
             smoothing: 1.0,
+            focal: 1.0,
+            label_smoothing: 0.0,
             class_weights: None,
         }
     }
@@ -83,6 +90,18 @@ impl LossParams {
                 ));
             }
         }
+        if !(self.focal.is_finite() && self.focal > 0.0) {
+            return Err(wrong(
+                "loss.focal",
+                format!("must be a positive number, found {}", self.focal),
+            ));
+        }
+        if !(0.0..1.0).contains(&self.label_smoothing) {
+            return Err(wrong(
+                "loss.label_smoothing",
+                format!("must lie in [0, 1), found {}", self.label_smoothing),
+            ));
+        }
         if self.dice_weight + self.cross_entropy_weight == 0.0 {
             return Err(wrong(
                 "loss",
@@ -106,9 +125,36 @@ impl LossParams {
         }
     }
 
+    /// What the true class, and what each class, has of the target of the cross-entropy.
+    pub(crate) fn shares(&self, scores: usize) -> (f64, f64) {
+        (1.0 - self.label_smoothing, self.label_smoothing / scores as f64)
+    }
+
     /// The weight of a class in the cross-entropy.
     pub(crate) fn class_weight(&self, class: usize) -> f64 {
         self.class_weights.as_ref().map_or(1.0, |weights| weights[class])
+    }
+}
+
+impl Loss {
+    /// The weighted sum of losses; the counts are those of the first. `None` where there are none.
+    pub(crate) fn weighted(losses: impl IntoIterator<Item = (Self, f64)>) -> Result<Option<Self>> {
+        let mut sum: Option<Self> = None;
+        for (mut loss, weight) in losses {
+            if weight.to_bits() != 1f64.to_bits() {
+                loss.tensor = (loss.tensor * weight)?;
+                loss.value *= weight;
+            }
+            sum = Some(match sum {
+                None => loss,
+                Some(sum) => Self {
+                    tensor: (sum.tensor + loss.tensor)?,
+                    value: sum.value + loss.value,
+                    counts: sum.counts,
+                },
+            });
+        }
+        Ok(sum)
     }
 }
 
@@ -131,7 +177,7 @@ pub fn loss(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<Los
         ));
     }
     #[cfg(feature = "cuda")]
-    if logits.device().is_cuda() {
+    if logits.device().is_cuda() && params.label_smoothing == 0.0 {
         return crate::gpu_loss::loss(logits, target, params);
     }
     let labels = target.flatten_all()?.to_vec1::<u8>()?;
@@ -142,7 +188,12 @@ pub fn loss(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<Los
         ));
     }
     if !matches!(logits.device(), Device::Cpu) {
-        return plain::loss(logits, &labels, params);
+        // Sums of thousands of voxels: never in bf16.
+        let precise = match logits.dtype() {
+            DType::F64 => logits.clone(),
+            _ => logits.to_dtype(DType::F32)?,
+        };
+        return plain::loss(&precise, &labels, params);
     }
     let op = FusedLoss::new(labels, params.clone());
     let sums = op.sums();

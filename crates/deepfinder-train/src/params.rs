@@ -31,21 +31,24 @@ pub enum Schedule {
 pub struct Augmentation {
     /// With probability ½ turn the patch by 180° about the tilt axis y. Default: yes.
     pub half_turn: bool,
-    /// Contrast is multiplied by 1 ± this, uniformly. Default 0.
-    pub scale: f32,
-    /// Brightness is shifted by ± this many standard deviations, uniformly. Default 0.
-    pub shift: f32,
-    /// Standard deviation of added white noise, in those of the patch. Default 0.
+    /// The patch is multiplied by 1 ± up to this, uniformly. Default 0.
+    pub contrast: f32,
+    /// Up to ± this many standard deviations are added to the whole patch, uniformly. Default 0.
+    pub brightness: f32,
+    /// White noise of up to this standard deviation, in those of the patch, uniformly. Default 0.
     pub noise: f32,
+    /// Gaussian blur of up to this standard deviation in voxels, uniformly. Default 0.
+    pub blur: f32,
 }
 
 impl Default for Augmentation {
     fn default() -> Self {
         Self {
             half_turn: true,
-            scale: 0.0,
-            shift: 0.0,
+            contrast: 0.0,
+            brightness: 0.0,
             noise: 0.0,
+            blur: 0.0,
         }
     }
 }
@@ -89,8 +92,14 @@ pub struct TrainParams {
     /// Draw the class first, uniformly, then a particle of it, so that rare classes are seen as often as
     /// others. Default: yes. Otherwise all particles are equally likely.
     pub bootstrap: bool,
+    /// Share of the patches, in [0, 1), that are drawn away from particles: of some random places, one whose patch has no
+    /// particle's centre in it, or the one that lies farthest from any. Default 0.
+    pub negatives: f64,
     /// Random changes of the patches.
     pub augmentation: Augmentation,
+    /// Mixup (Zhang et al. 2018): each patch of a batch is mixed with the next one, and so is the loss by their targets.
+    /// The larger part is drawn from a beta distribution with both parameters equal to this; 0 leaves it out. Default 0.
+    pub mixup: f64,
     /// What is minimised. Default: Dice + cross-entropy.
     pub loss: LossParams,
     /// Learning rate after the warm-up. Default 1e-3.
@@ -103,6 +112,9 @@ pub struct TrainParams {
     pub clip: Option<f64>,
     /// Decay rates and ε of the optimiser.
     pub adam: AdamParams,
+    /// Decay rate of the moving average of the weights (Polyak), in (0, 1): where there is one, the average is what is
+    /// validated and kept, and the weights themselves only learn. Default none.
+    pub ema: Option<f64>,
     /// Patches of the fixed validation set, the same after every epoch. Default 64.
     pub validation_patches: usize,
     /// Stop after this many epochs in a row without a better validation score. Default: never.
@@ -128,13 +140,16 @@ impl Default for TrainParams {
             patch: 40,
             shift: 13,
             bootstrap: true,
+            negatives: 0.0,
             augmentation: Augmentation::default(),
+            mixup: 0.0,
             loss: LossParams::default(),
             learning_rate: 1e-3,
             warm_up_steps: 100,
             schedule: Schedule::Constant,
             clip: Some(1.0),
             adam: AdamParams::default(),
+            ema: None,
             validation_patches: 64,
             patience: None,
             log_every_steps: 10,
@@ -199,10 +214,21 @@ impl TrainParams {
                 return Err(wrong(name, format!("must lie in [0, 1), found {found}")));
             }
         }
+        if !(0.0..1.0).contains(&self.negatives) {
+            let what = format!("must lie in [0, 1), found {}", self.negatives);
+            return Err(wrong("negatives", what));
+        }
+        if let Some(decay) = self.ema
+            && !(decay > 0.0 && decay < 1.0)
+        {
+            return Err(wrong("ema", format!("must lie between 0 and 1, found {decay}")));
+        }
         let jitter = [
-            ("augmentation.scale", self.augmentation.scale),
-            ("augmentation.shift", self.augmentation.shift),
-            ("augmentation.noise", self.augmentation.noise),
+            ("augmentation.contrast", f64::from(self.augmentation.contrast)),
+            ("augmentation.brightness", f64::from(self.augmentation.brightness)),
+            ("augmentation.noise", f64::from(self.augmentation.noise)),
+            ("augmentation.blur", f64::from(self.augmentation.blur)),
+            ("mixup", self.mixup),
         ];
         for (name, found) in jitter {
             if !(found.is_finite() && found >= 0.0) {
@@ -270,6 +296,11 @@ mod tests {
         check(|p| p.clip = Some(0.0), "`clip`");
         check(|p| p.adam.beta2 = 1.0, "`adam.beta2`");
         check(|p| p.augmentation.noise = -1.0, "`augmentation.noise`");
+        check(|p| p.mixup = f64::NAN, "`mixup`");
+        check(|p| p.negatives = 1.0, "`negatives`");
+        check(|p| p.ema = Some(1.0), "`ema`");
+        check(|p| p.loss.label_smoothing = 1.0, "`loss.label_smoothing`");
+        check(|p| p.loss.focal = 0.0, "`loss.focal`");
         check(|p| p.loss.dice_weight = -1.0, "`loss.dice_weight`");
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn voxel_shown(start: [i64; 3], index: [usize; 3], shape: [usize; 3])
 }
 
 /// The index inside `0..n` that an index outside is a mirror image of.
-fn reflect(index: i64, n: usize) -> usize {
+pub(crate) fn reflect(index: i64, n: usize) -> usize {
     let period = (2 * n as i64 - 2).max(1);
     let folded = index.rem_euclid(period);
     folded.min(period - folded).min(n as i64 - 1) as usize

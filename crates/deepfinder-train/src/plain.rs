@@ -31,12 +31,24 @@ pub(crate) fn loss(logits: &Tensor, labels: &[u8], params: &LossParams) -> Resul
     // No 0/0: far below one voxel's share of anything.
     let denominator =
         ((&numerator + (wrongly * params.alpha)?)? + (missed * params.beta)?)?.maximum(1e-30)?;
-    let dice = (1.0 - (numerator / denominator)?)?.sum_all()?;
+    let missing = (1.0 - (numerator / denominator)?)?;
+    let dice = match params.focal {
+        ..1.0 => missing.maximum(1e-6)?.powf(params.focal)?,
+        focal => missing.powf(focal)?,
+    };
+    let dice = dice.sum_all()?;
 
     let weights: Vec<f64> = (0..scores).map(|class| params.class_weight(class)).collect();
     let weights = Tensor::from_vec(weights, scores, device)?.to_dtype(logits.dtype())?;
     let total = (per_class(&truth)? * &weights)?.sum_all()?.maximum(1e-30)?;
     let surprise = (per_class(&(&log_p * &truth)?)? * &weights)?.sum_all()?.neg()?;
+    let (sure, spread) = params.shares(scores);
+    let surprise = if spread > 0.0 {
+        let doubt = (per_class(&log_p)? * &weights)?.sum_all()?.neg()?;
+        ((surprise * sure)? + (doubt * spread)?)?
+    } else {
+        surprise
+    };
     let cross_entropy = (surprise / total)?;
 
     let tensor = ((dice * params.dice_weight)? + (cross_entropy * params.cross_entropy_weight)?)?;
@@ -93,6 +105,8 @@ mod tests {
         (logits.unwrap(), labels)
     }
 
+    const CASES: usize = 6;
+
     fn params(case: usize, scores: usize) -> LossParams {
         match case {
             0 => LossParams::default(),
@@ -102,13 +116,25 @@ mod tests {
                 class_weights: Some((1..=scores).map(|class| class as f64).collect()),
                 ..LossParams::default()
             },
+            3 => LossParams {
+                focal: 0.75,
+                label_smoothing: 0.2,
+                ..LossParams::default()
+            },
+            4 => LossParams {
+                focal: 1.5,
+                smoothing: 0.0,
+                label_smoothing: 0.1,
+                class_weights: Some((1..=scores).map(|class| class as f64).collect()),
+                ..LossParams::default()
+            },
             _ => LossParams {
                 dice_weight: 0.7,
                 cross_entropy_weight: 2.0,
                 alpha: 0.3,
                 beta: 0.9,
                 smoothing: 0.1,
-                class_weights: None,
+                ..LossParams::default()
             },
         }
     }
@@ -149,7 +175,7 @@ mod tests {
         fn the_fused_loss_is_the_plain_one(
             shape in [1usize..3, 1usize..6, 1usize..5, 1usize..5, 1usize..20],
             memory in prop_oneof![Just(Memory::First), Just(Memory::Last), Just(Memory::Neither)],
-            case in 0usize..4,
+            case in 0usize..CASES,
             present in 1u8..5,
             seed: u64,
         ) {
@@ -172,7 +198,7 @@ mod tests {
     fn the_gradient_is_that_of_the_loss() {
         const STEP: f64 = 1e-5;
         const TOLERANCE: f64 = 1e-9;
-        for case in 0..4 {
+        for case in 0..CASES {
             let (logits, labels) = problem([2, 4, 2, 3, 2], Memory::Last, 11, 3);
             let params = params(case, 4);
             let (_, analytic, _) = gradient(&logits, |logits| fused(logits, &labels, &params));

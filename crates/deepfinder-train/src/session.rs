@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::{Device, Var};
+use candle_core::{Device, Tensor, Var};
 use deepfinder_core::Progress;
 use deepfinder_net::{UNet, Weights};
 
-use crate::batch::BatchSource;
+use crate::average::MovingAverage;
+use crate::batch::{BatchSource, Examples};
 use crate::checkpoint::{Checkpoint, State};
 use crate::fingerprint::difference;
 use crate::metrics::Running;
+use crate::params::wrong;
 use crate::prefetch::BatchStream;
 use crate::train::{Ended, PhaseTimes, TrainOutcome};
 use crate::{
-    Adam, Best, EpochMetrics, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics, TrainError,
-    TrainParams, loss,
+    Adam, Best, EpochMetrics, Loss, LossParams, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics,
+    TrainError, TrainParams, loss,
 };
 
 /// A run at some iteration.
@@ -29,6 +31,7 @@ pub(crate) struct Session<'a> {
     /// Where the run began: for what its weights are for.
     initial: Weights,
     adam: Adam,
+    average: Option<MovingAverage>,
     state: State,
     times: PhaseTimes,
     epoch_began: Instant,
@@ -79,6 +82,11 @@ impl<'a> Session<'a> {
             .adam
             .restore(checkpoint.state.step, checkpoint.moments)
             .map_err(|error| damaged(error.to_string()))?;
+        if let Some(average) = &mut session.average {
+            average
+                .restore(checkpoint.averages)
+                .map_err(|error| damaged(error.to_string()))?;
+        }
         session.state = checkpoint.state;
         session.state.metrics_bytes = run.truncate_metrics(session.state.metrics_bytes)?;
         Ok(session)
@@ -94,6 +102,10 @@ impl<'a> Session<'a> {
         let scores = initial.scores();
         let (net, variables) = UNet::trainable(&initial, device)?;
         let net = net.with_precision(params.precision);
+        let average = params
+            .ema
+            .map(|decay| MovingAverage::new(&variables, decay))
+            .transpose()?;
         Ok(Self {
             params,
             run,
@@ -102,6 +114,7 @@ impl<'a> Session<'a> {
             net,
             adam: Adam::new(variables.clone(), params.adam)?,
             variables,
+            average,
             initial,
             state: State {
                 step: 0,
@@ -180,11 +193,11 @@ impl<'a> Session<'a> {
     fn step(&mut self, patches: &mut BatchStream) -> Result<()> {
         let times = &mut self.times;
         let batch = PhaseTimes::measured(&mut times.waiting, || patches.next())?;
-        let (input, target) = batch.into_tensors(&self.device)?;
-        times.voxels += target.elem_count() as u64;
-        let trace = PhaseTimes::measured(&mut times.forward, || self.net.trace(&input))?;
+        let examples = batch.into_tensors(&self.device)?;
+        times.voxels += examples.input.elem_count() as u64;
+        let trace = PhaseTimes::measured(&mut times.forward, || self.net.trace(&examples.input))?;
         let loss = PhaseTimes::measured(&mut times.loss, || {
-            loss(&trace.logits()?, &target, &self.params.loss)
+            loss_of(&trace.logits()?, &examples, &self.params.loss)
         })?;
         let gradients = PhaseTimes::measured(&mut times.backward, || trace.backward(&loss.tensor))?;
 
@@ -209,6 +222,11 @@ impl<'a> Session<'a> {
             }
         })?;
         self.state.step += 1;
+        if let Some(average) = &mut self.average {
+            PhaseTimes::measured(&mut self.times.update, || {
+                average.update(&self.variables, self.state.step)
+            })?;
+        }
         self.state.running.add(&loss);
         if self.state.step.is_multiple_of(self.params.log_every_steps as u64) {
             self.log(&MetricsLine::Step(StepMetrics {
@@ -238,8 +256,9 @@ impl<'a> Session<'a> {
                 if progress.is_cancelled() {
                     return Ok(false);
                 }
-                let (input, target) = patches.next()?.into_tensors(&self.device)?;
-                running.add(&loss(&net.forward(&input)?, &target, &self.params.loss)?);
+                let examples = patches.next()?.into_tensors(&self.device)?;
+                let logits = net.forward(&examples.input)?;
+                running.add(&loss_of(&logits, &examples, &self.params.loss)?);
             }
             Ok::<_, TrainError>(true)
         })?;
@@ -303,16 +322,23 @@ impl<'a> Session<'a> {
                 .moments()
                 .map(|(name, moments)| (name.to_owned(), moments))
                 .collect(),
+            averages: self.average.iter().flat_map(MovingAverage::means).collect(),
         };
         self.run.save_checkpoint(&checkpoint)?;
         self.times.files += began.elapsed();
         Ok(())
     }
 
-    /// A copy of the weights as they are now.
+    /// A copy of the weights as they are now, or of their average where one is kept.
     fn weights(&self) -> Result<Weights> {
-        let named = self.variables.iter();
-        let named = named.map(|(name, variable)| (name.clone(), variable.as_detached_tensor()));
+        let named: Vec<(String, Tensor)> = match &self.average {
+            Some(average) => average.means().collect(),
+            None => self
+                .variables
+                .iter()
+                .map(|(name, variable)| (name.clone(), variable.as_detached_tensor()))
+                .collect(),
+        };
         Ok(Weights::from_tensors(named, self.initial.metadata().clone())?)
     }
 
@@ -327,4 +353,14 @@ impl<'a> Session<'a> {
             self.times.megavoxels_per_second(),
         )
     }
+}
+
+/// The loss against all targets of a batch.
+fn loss_of(logits: &Tensor, examples: &Examples, params: &LossParams) -> Result<Loss> {
+    let losses = examples
+        .targets
+        .iter()
+        .map(|(target, weight)| Ok((loss(logits, target, params)?, *weight)))
+        .collect::<Result<Vec<_>>>()?;
+    Loss::weighted(losses)?.ok_or_else(|| wrong("batch", "has no target".to_owned()))
 }

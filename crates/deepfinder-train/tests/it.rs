@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use deepfinder_core::{NoProgress, Particle, ParticleList, Progress, Volume};
 use deepfinder_net::{Metadata, Precision, Weights};
 use deepfinder_train::{
-    Ended, EpochMetrics, MetricsLine, RunFolder, Start, TrainError, TrainOutcome, TrainParams,
-    TrainingTomogram, train,
+    Augmentation, Ended, EpochMetrics, LossParams, MetricsLine, RunFolder, Start, TrainError, TrainOutcome,
+    TrainParams, TrainingTomogram, train,
 };
 use ndarray::Array3;
 use rand::{RngExt, SeedableRng};
@@ -236,6 +236,99 @@ fn a_resumed_run_is_the_straight_one_bit_for_bit() {
         let resumed = run(&tiny(), &path, Start::Resume, &NoProgress).unwrap();
         assert_eq!(resumed.ended, Ended::Completed);
         assert_eq!(results(&path), expected);
+    }
+}
+
+/// Everything that can be switched on, at once.
+fn with_all_ingredients() -> TrainParams {
+    TrainParams {
+        negatives: 0.3,
+        mixup: 0.4,
+        ema: Some(0.9),
+        augmentation: Augmentation {
+            contrast: 0.2,
+            brightness: 0.2,
+            noise: 0.2,
+            blur: 0.7,
+            ..Augmentation::default()
+        },
+        loss: LossParams {
+            label_smoothing: 0.1,
+            focal: 0.75,
+            ..LossParams::default()
+        },
+        ..tiny()
+    }
+}
+
+#[test]
+fn every_ingredient_resumes_bit_for_bit_and_not_with_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let params = with_all_ingredients();
+    run(&params, &at("straight"), Start::Fresh, &NoProgress).unwrap();
+    let path = at("cancelled");
+    run(&params, &path, Start::Fresh, &CancelAfter::new(4)).unwrap();
+    let refused = |change: fn(&mut TrainParams), what: &str| {
+        let mut other = with_all_ingredients();
+        change(&mut other);
+        let error = run(&other, &path, Start::Resume, &NoProgress).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    };
+    refused(|p| p.ema = None, "ema was 0.9 and is now null");
+    refused(|p| p.mixup = 0.0, "mixup was 0.4 and is now 0");
+    refused(|p| p.negatives = 0.0, "negatives was 0.3");
+    refused(|p| p.augmentation.blur = 0.0, "augmentation was");
+    refused(|p| p.loss.label_smoothing = 0.0, "loss was");
+    run(&params, &path, Start::Resume, &NoProgress).unwrap();
+    assert_eq!(results(&path), results(&at("straight")));
+}
+
+#[test]
+fn every_ingredient_alone_changes_what_is_learnt_and_still_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = TrainParams {
+        epochs: 3,
+        steps_per_epoch: 10,
+        batch: 2,
+        patch: 16,
+        shift: 6,
+        warm_up_steps: 10,
+        validation_patches: 4,
+        ..TrainParams::default()
+    };
+    let all = with_all_ingredients();
+    let with = |change: &dyn Fn(&mut TrainParams)| {
+        let mut params = base.clone();
+        change(&mut params);
+        params
+    };
+    let cases = [
+        ("none", base.clone()),
+        ("negatives", with(&|p| p.negatives = all.negatives)),
+        ("mixup", with(&|p| p.mixup = all.mixup)),
+        ("ema", with(&|p| p.ema = all.ema)),
+        ("intensity", with(&|p| p.augmentation = all.augmentation)),
+        ("smoothing", with(&|p| p.loss.label_smoothing = 0.1)),
+        ("focal", with(&|p| p.loss.focal = 0.75)),
+    ];
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    for (name, params) in cases {
+        let path = folder.path().join(name);
+        run(&params, &path, Start::Fresh, &NoProgress).unwrap();
+        let [first, .., last] = &epochs(&path)[..] else {
+            panic!("three epochs");
+        };
+        let loss = |epoch: &EpochMetrics| epoch.validation.as_ref().unwrap().loss;
+        assert!(
+            loss(last) < 0.9 * loss(first),
+            "{name}: {} {}",
+            loss(first),
+            loss(last)
+        );
+        let weights = fs::read(RunFolder::new(&path).last_weights()).unwrap();
+        assert!(!seen.contains(&weights), "{name} changes nothing");
+        seen.push(weights);
     }
 }
 

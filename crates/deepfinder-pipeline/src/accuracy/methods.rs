@@ -62,7 +62,7 @@ impl Bench<'_> {
         })
     }
 
-    fn classes(&self) -> Result<Vec<ParticleClass>> {
+    pub(super) fn classes(&self) -> Result<Vec<ParticleClass>> {
         let templates = load_templates(&self.job.size.classes, &crate::StructureOptions::default())?;
         let counts = self.truth(Split::Test)?.count_by_label();
         let classes = (1..=Label::MAX).zip(&templates).map(|(label, template)| {
@@ -92,12 +92,20 @@ impl Bench<'_> {
     }
 
     /// A project in a folder of its own, over the simulated tomograms, with the first of those to learn from.
-    fn project(&self, name: &str, targets: Targets, training: usize) -> Result<Project> {
-        let mut project = self.empty_project(name)?;
+    pub(super) fn project(
+        &self,
+        name: impl AsRef<Path>,
+        targets: Targets,
+        training: usize,
+    ) -> Result<Project> {
+        let mut project = self.empty_project(&name)?;
         project.classes.clone_from(&self.data.classes);
         project.train = self.job.size.train.clone();
         project.train.seed = Some(self.job.seed);
         let mut learnt_from = 0;
+        // A project may lie some folders deep.
+        let depth = name.as_ref().components().count();
+        let to_data = PathBuf::from("../".repeat(depth)).join("data");
         for tomogram in &self.data.tomograms {
             if tomogram.split == Split::Train {
                 learnt_from += 1;
@@ -105,7 +113,7 @@ impl Bench<'_> {
                     continue;
                 }
             }
-            let beside = |path: &PathBuf| Path::new("../data").join(path);
+            let beside = |path: &PathBuf| to_data.join(path);
             project.tomograms.push(ProjectTomogram {
                 file: beside(&tomogram.file),
                 picks: tomogram.picks.as_ref().map(beside),
@@ -120,7 +128,7 @@ impl Bench<'_> {
         written(project)
     }
 
-    fn empty_project(&self, name: &str) -> Result<Project> {
+    fn empty_project(&self, name: impl AsRef<Path>) -> Result<Project> {
         let folder = self.job.folder.join(name);
         std::fs::create_dir_all(&folder)
             .map_err(|source| PipelineError::file(&folder, "the folder cannot be made", source))?;
@@ -128,8 +136,12 @@ impl Bench<'_> {
     }
 
     /// Runs a project and scores it by the benchmark's classes.
-    fn network(&self, name: &str, project: &Project) -> Result<MethodScores> {
-        let summary = run_project(project, RunOptions::default(), self.device, self.progress)?;
+    pub(super) fn network(&self, name: &str, project: &Project) -> Result<MethodScores> {
+        let options = RunOptions {
+            precision: self.job.precision,
+            ..RunOptions::default()
+        };
+        let summary = run_project(project, options, self.device, self.progress)?;
         let Some(Evaluation::Particles { report, .. }) = summary.evaluation else {
             return Err(PipelineError::input("the benchmark has nothing to score"));
         };
@@ -286,7 +298,7 @@ impl Bench<'_> {
 
 /// What networks learn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Targets {
+pub(super) enum Targets {
     /// The particles' own shapes.
     Shapes,
     /// A sphere for each particle, as large.
@@ -294,7 +306,7 @@ enum Targets {
 }
 
 /// Writes a project's file, unless it says the same already.
-fn written(project: Project) -> Result<Project> {
+pub(super) fn written(project: Project) -> Result<Project> {
     let path = project.folder.join(PROJECT_FILE);
     let same = Project::read(&path)
         .ok()

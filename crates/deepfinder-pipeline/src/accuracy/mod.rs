@@ -3,6 +3,8 @@
 mod figures;
 mod matching;
 mod methods;
+mod recipe_report;
+mod recipes;
 mod report;
 mod size;
 
@@ -15,8 +17,10 @@ use deepfinder_sim::SimParams;
 
 use crate::simulate::{SimulateJob, simulate_project};
 use crate::stamps::Stamps;
-use crate::{PROJECT_FILE, PipelineError, Project, Result, Split};
+use crate::{PROJECT_FILE, PipelineError, Precision, Project, Result, Split};
 
+pub use recipe_report::{RecipeRow, RecipeRun, RecipesReport};
+pub use recipes::{Looking, Recipe, bench_recipes};
 pub use report::{AccuracyReport, ClassScores, CurvePoint, MethodScores, ParticleClass, SizeGroup};
 pub use size::AccuracySize;
 
@@ -31,6 +35,8 @@ pub struct AccuracyJob {
     pub seed: u64,
     /// Published weights to set beside; their classes are those of SHREC'19.
     pub published: Option<PathBuf>,
+    /// What networks compute with. What was made with another is not made anew.
+    pub precision: Precision,
 }
 
 /// Measures how well particles are found in simulated tomograms: by networks that learnt from the particles' shapes, from
@@ -43,14 +49,7 @@ pub struct AccuracyJob {
 /// # Errors
 /// Where the folder holds something else or cannot be written, and as the stages.
 pub fn bench_accuracy(job: &AccuracyJob, device: &Device, progress: &dyn Progress) -> Result<AccuracyReport> {
-    let data = simulated(job, progress)?;
-    let mut bench = Bench {
-        job,
-        data,
-        stamps: Stamps::read(&job.folder),
-        device,
-        progress,
-    };
+    let mut bench = Bench::begin(job, device, progress)?;
     let report = bench.measure()?;
     let write = |name: &str, text: &str| write_file_atomically(&job.folder.join(name), text.as_bytes());
     let json =
@@ -132,7 +131,18 @@ fn remove(path: &Path) -> Result<()> {
         .map_err(|source| PipelineError::file(path, "the file cannot be removed", source))
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// With the simulated tomograms: those of the folder, or new ones.
+    fn begin(job: &'a AccuracyJob, device: &'a Device, progress: &'a dyn Progress) -> Result<Self> {
+        Ok(Self {
+            job,
+            data: simulated(job, progress)?,
+            stamps: Stamps::read(&job.folder),
+            device,
+            progress,
+        })
+    }
+
     /// The one tomogram of a split.
     fn tomogram(&self, split: Split) -> Result<&crate::ProjectTomogram> {
         self.data.tomograms_for(split).next().ok_or_else(|| {
@@ -142,13 +152,13 @@ impl Bench<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::TemplateSource;
     use deepfinder_core::NoProgress;
 
     /// A benchmark that ends in seconds and learns nothing.
-    fn tiny(folder: &Path) -> AccuracyJob {
+    pub(crate) fn tiny(folder: &Path) -> AccuracyJob {
         let small = AccuracySize::small();
         AccuracyJob {
             folder: folder.to_owned(),
@@ -173,6 +183,7 @@ mod tests {
             },
             seed: 5,
             published: None,
+            precision: Precision::default(),
         }
     }
 

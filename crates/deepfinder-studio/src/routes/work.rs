@@ -10,9 +10,9 @@ use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use deepfinder_core::Progress;
 use deepfinder_pipeline::{
-    MetricsLine, PipelineError, Project, RunOptions, RunSummary, Split, Stage, device, pick_job, precision,
-    run_project, run_stage, segment_job, target_job, target_path, training_iterations, training_metrics,
-    weights_path,
+    MetricsLine, PipelineError, Project, RunOptions, RunSummary, Split, Stage, all_weights, device, pick_job,
+    precision, run_project, run_stage, segment_job, target_job, target_path, training_iterations,
+    training_metrics,
 };
 use futures_util::stream::{Stream, unfold};
 use serde::{Deserialize, Serialize};
@@ -195,7 +195,7 @@ fn plan(app: &App, project: &Project, file: &FilePath, work: &Work) -> Result<Pl
         Asked::Segment => {
             let tomogram = tomogram()?;
             let job = segment_job(project, tomogram)?;
-            let line = commands::segment(&job, &weights_path(project), [&app.device, &app.precision]);
+            let line = commands::segment(&job, &all_weights(project), [&app.device, &app.precision]);
             Ok(Planned {
                 name: "segment",
                 stages: vec![Stage::Segment(tomogram.name.clone())],

@@ -16,6 +16,7 @@ const HEADER: &str = "deepfinder-checkpoint";
 const WEIGHT: &str = "weight/";
 const FIRST: &str = "first-moment/";
 const SECOND: &str = "second-moment/";
+const AVERAGE: &str = "average/";
 
 /// Where a run is. Patches follow from the counters, so there is no generator to keep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub(crate) struct Checkpoint {
     /// By name of the variable.
     pub(crate) weights: BTreeMap<String, Tensor>,
     pub(crate) moments: HashMap<String, AdamMoments>,
+    /// Moving averages of the weights; none where they are not kept.
+    pub(crate) averages: BTreeMap<String, Tensor>,
 }
 
 /// The header; its body is JSON in a string so that the checksum covers the very bytes.
@@ -61,6 +64,9 @@ impl Checkpoint {
         let mut tensors = BTreeMap::new();
         for (name, tensor) in &self.weights {
             tensors.insert(format!("{WEIGHT}{name}"), tensor);
+        }
+        for (name, average) in &self.averages {
+            tensors.insert(format!("{AVERAGE}{name}"), average);
         }
         for (name, moments) in &self.moments {
             tensors.insert(format!("{FIRST}{name}"), &moments.first);
@@ -144,6 +150,7 @@ impl Checkpoint {
             settings,
             weights: of_kind(WEIGHT)?,
             moments,
+            averages: of_kind(AVERAGE)?,
         })
     }
 }
@@ -207,6 +214,7 @@ mod tests {
                     second: tensor([5.0, 6.0, 7.0, 8.0]),
                 },
             )]),
+            averages: BTreeMap::from([("a".to_owned(), tensor([0.5, -1.0, 1e-38, 2.0]))]),
         }
     }
 
@@ -228,6 +236,7 @@ mod tests {
             bits(&read.moments["a"].second),
             bits(&written.moments["a"].second)
         );
+        assert_eq!(bits(&read.averages["a"]), bits(&written.averages["a"]));
         assert_eq!(read.to_bytes().unwrap(), bytes);
     }
 
@@ -239,7 +248,7 @@ mod tests {
             prop_assert!(Checkpoint::from_bytes(torn).is_err());
             // A bit of the tensors, which make up the end.
             let mut flipped = bytes.clone();
-            let tensors = 3 * 16;
+            let tensors = 4 * 16;
             let at = bytes.len() - 1 - (place * f64::from(tensors)) as usize;
             flipped[at] ^= 1 << bit;
             prop_assert!(Checkpoint::from_bytes(&flipped).is_err());
