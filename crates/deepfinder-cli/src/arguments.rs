@@ -133,7 +133,7 @@ pub(crate) enum Command {
     /// Measure how fast this machine segments and trains
     Bench(BenchArgs),
     /// Measure how well particles are found: simulate, train, segment, pick, score, beside template matching
-    BenchAccuracy(BenchAccuracyArgs),
+    BenchAccuracy(Box<BenchAccuracyArgs>),
     /// Hold what a device computes against the processor: ops, network, training, and how it fails
     #[command(hide = true)]
     CheckDevice,
@@ -633,9 +633,6 @@ pub(crate) struct MatchArgs {
     /// each takes as long as the template
     #[arg(long, value_name = "MAP", num_args = 1..)]
     pub(crate) against: Vec<PathBuf>,
-    /// Match the template with random phases too, and drop the places that it explains better
-    #[arg(long)]
-    pub(crate) decoy: bool,
     /// Weigh the template by each image of the tilt series, with its contrast transfer and radiation damage, instead of by
     /// the missing wedge alone; the options below need it
     #[arg(long, help_heading = "Tilt series")]

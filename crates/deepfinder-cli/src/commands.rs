@@ -382,7 +382,6 @@ impl Context<'_> {
             series: args.tilt_series.then(|| args.optics.params(args.tilt)),
             tilts: args.tilts.clone(),
             against: args.against.clone(),
-            decoy: args.decoy,
             mask_radius: args.mask_radius,
             low_pass_angstrom: args.low_pass,
             tile_voxels: args.tile,

@@ -43,12 +43,10 @@ mod correlate;
 mod search;
 
 mod competition;
-mod decoy;
 
 mod threshold;
 
 pub use competition::{Candidate, compete};
-pub use decoy::decoy;
 pub use deepfinder_density::{Optics, Tilt, TiltScheme};
 pub use error::{MatchError, Result};
 pub use params::MatchParams;

@@ -222,9 +222,6 @@ pub fn average_particles(job: &AverageJob, progress: &dyn Progress) -> Result<Av
         voxel_size,
     };
     write_particles(&picks, &refined)?;
-    let both = |fsc: &Fsc, angstrom: f64| {
-        [FSC_GOLD_STANDARD, FSC_HALF].map(|at| fsc.resolution_angstrom(at, angstrom))
-    };
     let corrected = &result.fsc.corrected;
     let unit = angstrom.unwrap_or(1.0);
     let of_curves = curves(&result.fsc).map(|(curve, fsc)| {
@@ -259,6 +256,11 @@ pub fn average_particles(job: &AverageJob, progress: &dyn Progress) -> Result<Av
         with_more_particles: more.into(),
         iterations: result.iterations,
     })
+}
+
+/// The resolutions of a curve at both thresholds.
+fn both(fsc: &Fsc, angstrom: f64) -> [f64; 2] {
+    [FSC_GOLD_STANDARD, FSC_HALF].map(|at| fsc.resolution_angstrom(at, angstrom))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

@@ -9,7 +9,7 @@ use deepfinder_io::{
     MrcWriter, check_writable, open_volume, read_label_map, read_volume, write_file_atomically,
     write_particles,
 };
-use deepfinder_match::{Candidate, MatchError, MatchParams, MatchReport, compete, decoy, match_template};
+use deepfinder_match::{Candidate, MatchError, MatchParams, MatchReport, compete, match_template};
 use deepfinder_sim::TiltSeriesParams;
 use serde::Serialize;
 
@@ -17,9 +17,6 @@ use crate::error::OnFile;
 use crate::segment::check_output;
 use crate::tilt_angles::read_tilts;
 use crate::{Length, PipelineError, Result, TomogramOptions, open_tomogram};
-
-/// Seed of the phases of a decoy.
-const DECOY_SEED: u64 = 0x4445_434f;
 
 /// A template matching to do.
 #[derive(Debug, Clone)]
@@ -46,8 +43,6 @@ pub struct MatchJob {
     pub tilts: Option<PathBuf>,
     /// Other densities that are in the tomogram: what one of them explains better is no particle.
     pub against: Vec<PathBuf>,
-    /// Match the template with random phases too: what it explains better is no particle.
-    pub decoy: bool,
     /// Radius of the mask; from the template where none is given.
     pub mask_radius: Option<Length>,
     /// Resolution in Å to which the template is filtered.
@@ -86,7 +81,6 @@ impl MatchJob {
             series: None,
             tilts: None,
             against: Vec::new(),
-            decoy: false,
             mask_radius: None,
             low_pass_angstrom: None,
             tile_voxels: params.tile_voxels,
@@ -152,18 +146,7 @@ pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched
     let tomogram = open_tomogram(&job.tomogram, job.options)?;
     let tomogram = tomogram.as_ref();
     let template = read_template(&job.template)?;
-    let mut others = job
-        .against
-        .iter()
-        .map(|path| Ok((path.as_path(), read_template(path)?, false)))
-        .collect::<Result<Vec<_>>>()?;
-    if job.decoy {
-        others.push((
-            job.template.as_path(),
-            decoy(&template, DECOY_SEED).on(&job.template)?,
-            true,
-        ));
-    }
+    let others = read_others(job)?;
     let voxel_size = tomogram.voxel_size().or(template.voxel_size);
     let in_voxels = |length: Option<Length>| length.map(|length| length.in_voxels(voxel_size)).transpose();
     let min_distance = in_voxels(job.min_distance)?;
@@ -187,10 +170,7 @@ pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched
         seconds: 0.0,
         trials: 0,
     };
-    let rotations = |symmetry| {
-        orientations(job.step_degrees, symmetry).map_err(|error| PipelineError::input(error.to_string()))
-    };
-    let own_rotations = rotations(job.symmetry)?;
+    let own_rotations = rotations(job, job.symmetry)?;
 
     // Maps that nobody asked for are needed all the same, and need not fit in memory.
     let unasked = tempfile::tempdir().map_err(|source| {
@@ -213,23 +193,7 @@ pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched
     if let Some(csv) = &csv {
         write_file_atomically(csv, rotations_csv(&own_rotations).as_bytes())?;
     }
-    let mut rivals = Vec::new();
-    if !others.is_empty() {
-        let all_rotations = rotations(Symmetry::C1)?;
-        let maps = ["other_scores.mrc", "other_rotations.mrc"].map(temporary);
-        for (path, other, is_decoy) in &others {
-            // Its density fills its box; it is compared where the template is.
-            if *is_decoy {
-                search.params.mask_radius_voxels = Some(own.mask_radius);
-            }
-            // A decoy has no symmetry, and another density's is not known.
-            rivals.push(
-                search
-                    .peaks(other, path, &all_rotations, &maps, None, progress)?
-                    .candidates(),
-            );
-        }
-    }
+    let rivals = search.rivals(&others, unasked.path(), progress)?;
     let mut is_own = compete(&own.candidates(), &rivals).into_iter();
     let before = own.particles.len();
     own.particles.particles.retain(|_| is_own.next().unwrap_or(true));
@@ -265,6 +229,18 @@ pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched
     })
 }
 
+/// The densities that the template is set against, each with its file.
+fn read_others(job: &MatchJob) -> Result<Vec<(&Path, Volume<f32>)>> {
+    let others = job.against.iter();
+    others
+        .map(|path| Ok((path.as_path(), read_template(path)?)))
+        .collect()
+}
+
+fn rotations(job: &MatchJob, symmetry: Symmetry) -> Result<Vec<Rotation>> {
+    orientations(job.step_degrees, symmetry).map_err(|error| PipelineError::input(error.to_string()))
+}
+
 fn read_template(path: &Path) -> Result<Volume<f32>> {
     let mut template = read_volume(path)?;
     // Densities are positive, and particles in a tomogram dark.
@@ -289,8 +265,6 @@ struct Peaks {
     min_score: f64,
     /// Least distance of two of them in voxels.
     distance: f64,
-    /// Radius of the mask in voxels.
-    mask_radius: f64,
 }
 
 impl Peaks {
@@ -307,6 +281,24 @@ impl Peaks {
 }
 
 impl Search<'_> {
+    /// The places of other densities.
+    fn rivals(
+        &mut self,
+        others: &[(&Path, Volume<f32>)],
+        folder: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        // Their symmetry is not known.
+        let all_rotations = rotations(self.job, Symmetry::C1)?;
+        let maps = ["other_scores.mrc", "other_rotations.mrc"].map(|name| folder.join(name));
+        let mut rivals = Vec::new();
+        for (path, other) in others {
+            let peaks = self.peaks(other, path, &all_rotations, &maps, None, progress)?;
+            rivals.push(peaks.candidates());
+        }
+        Ok(rivals)
+    }
+
     /// Writes the maps of the best scores and rotations, and finds the peaks that reach the lowest score: that asked for, or
     /// else that of the false alarms.
     fn peaks(
@@ -364,7 +356,6 @@ impl Search<'_> {
             report,
             min_score,
             distance,
-            mask_radius,
         })
     }
 }

@@ -280,7 +280,7 @@ fn the_initial_map_lies_underneath() {
         &NoProgress,
     )
     .unwrap();
-    assert_eq!(slabs, [map.voxels.clone()]);
+    assert_eq!(slabs, std::slice::from_ref(&map.voxels));
     assert_eq!(counts[1] + counts[5] + counts[0], 729);
     assert_eq!(
         (map.voxel_size, map.origin_angstrom),

@@ -37,7 +37,7 @@ impl Bench<'_> {
         }
         let mut training_size = Vec::new();
         for tomograms in fewer {
-            let project = self.project(&format!("shapes-{tomograms}"), Targets::Shapes, tomograms)?;
+            let project = self.project(format!("shapes-{tomograms}"), Targets::Shapes, tomograms)?;
             let scores = self.network("fewer", &project)?;
             training_size.push(size_point(&project, &scores)?);
         }
@@ -184,7 +184,7 @@ impl Bench<'_> {
 
     /// A project with one class of the simulated tomograms, whose label becomes 1.
     fn project_of_class(&mut self, class: &ProjectClass) -> Result<Project> {
-        let mut project = self.empty_project(&format!("only-{}", class.name))?;
+        let mut project = self.empty_project(format!("only-{}", class.name))?;
         project.classes.push(ProjectClass {
             label: 1,
             ..class.clone()

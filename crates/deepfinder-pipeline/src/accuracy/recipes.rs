@@ -63,6 +63,9 @@ fn base() -> TrainSettings {
     }
 }
 
+/// A named change of settings.
+type Change<T> = (&'static str, fn(&mut T));
+
 /// All recipes: the base, those that go by a name, and the base with one thing changed.
 fn recipes() -> Vec<Recipe> {
     let recipe = |name: &str, train, looking| Recipe {
@@ -78,7 +81,7 @@ fn recipes() -> Vec<Recipe> {
         };
         recipes.push(recipe(&format!("--recipe {name}"), train, None));
     }
-    let ingredients: [(&str, fn(&mut TrainSettings)); 8] = [
+    let ingredients: [Change<TrainSettings>; 8] = [
         ("without cross-entropy", |s| s.cross_entropy = Some(0.0)),
         ("cosine schedule", |s| s.schedule = Some("cosine".to_owned())),
         ("label smoothing 0.1", |s| s.label_smoothing = Some(0.1)),
@@ -96,7 +99,7 @@ fn recipes() -> Vec<Recipe> {
         change(&mut train);
         recipes.push(recipe(name, train, None));
     }
-    let ways: [(&str, fn(&mut Looking)); 6] = [
+    let ways: [Change<Looking>; 6] = [
         ("half-turn", |l| l.half_turn = true),
         ("ensemble of 2", |l| l.with_next_seed = true),
         ("tuned thresholds", |l| l.tuned = true),
