@@ -83,7 +83,7 @@ impl Thresholds {
         })
     }
 
-    /// Reads what [`write`](Self::write) wrote.
+    /// Reads thresholds that were tuned: `thresholds.json` of a project.
     ///
     /// # Errors
     /// Where the file cannot be read or holds something else.
