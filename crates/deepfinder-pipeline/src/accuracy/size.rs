@@ -33,7 +33,7 @@ pub struct AccuracySize {
 }
 
 impl AccuracySize {
-    /// Three classes, one of each size group, in tomograms of 64×112×112, learnt for 200 iterations of 2 × 24³: about ten
+    /// Three classes, one of each size group, in tomograms of 64×112×112, learnt for 300 iterations of 4 × 32³: about ten
     /// minutes on two cores. Long enough that some classes are found and others not yet.
     pub fn small() -> Self {
         Self {
@@ -49,13 +49,13 @@ impl AccuracySize {
                 ..TiltSeriesParams::default()
             },
             train: TrainSettings {
-                epochs: Some(4),
+                epochs: Some(6),
                 steps_per_epoch: Some(50),
-                batch: Some(2),
-                patch: Some(24),
+                batch: Some(4),
+                patch: Some(32),
                 ..TrainSettings::default()
             },
-            single_class_epochs: 4,
+            single_class_epochs: 6,
             match_step_degrees: 30.0,
         }
     }
