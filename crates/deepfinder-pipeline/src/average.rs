@@ -154,7 +154,6 @@ pub struct MoreParticles {
 /// # Errors
 /// For files that cannot be read or written (found before the long work), particles of tomograms that are not given,
 /// and as `deepfinder_average`.
-#[allow(clippy::too_many_lines, reason = "one straight way from files to files")]
 pub fn average_particles(job: &AverageJob, progress: &dyn Progress) -> Result<Averaged> {
     let halves = [job.beside("_half1.mrc"), job.beside("_half2.mrc")];
     let (mask, picks) = (job.beside("_mask.mrc"), job.beside("_particles.xml"));

@@ -126,7 +126,6 @@ pub struct Matched {
 /// # Errors
 /// For files that cannot be read or written (found before the long work), a template of another voxel size, a tomogram
 /// that is constant or not finite, or a setting that makes no sense.
-#[allow(clippy::too_many_lines, reason = "one straight way from files to list")]
 pub fn match_tomogram(job: &MatchJob, progress: &dyn Progress) -> Result<Matched> {
     check_output(&job.output, &job.tomogram)?;
     if !(job.false_alarms.is_finite() && job.false_alarms > 0.0) {
