@@ -60,6 +60,7 @@ pub use cuda::{class_gradient, class_sums};
 pub use error::Conv3dError;
 pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
 pub use layout::to_channels_last;
+pub use memory::keep_memory;
 pub use ops::{
     LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, argmax_channels,
     channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, max_pool2,

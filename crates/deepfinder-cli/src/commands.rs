@@ -8,9 +8,9 @@ use deepfinder_pipeline::{
     ReadOptions, ReportJob, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, Thresholds,
     TomogramOptions, TomogramTable, TrainPlan, TrainSettings, average_particles, average_parts, bench,
     bench_accuracy, bench_recipes, check_device, check_writable, consensus_of_files, convert, demo, device,
-    devices, evaluate_files, file_summary, init_project, make_target, match_tomogram, pick_particles,
-    precision, remember_training, report_project, run_project, segment_tomogram, simulate_project,
-    voxel_size,
+    devices, evaluate_files, file_summary, init_project, keep_memory, make_target, match_tomogram,
+    pick_particles, precision, remember_training, report_project, run_project, segment_tomogram,
+    simulate_project, voxel_size,
 };
 use deepfinder_studio::{Studio, StudioOptions};
 
@@ -101,11 +101,13 @@ impl Context<'_> {
             scores: args.scores.into(),
             runs: args.runs,
         };
+        keep_memory();
         self.printer.measured(&bench(&job, &self.bars)?)
     }
 
     /// Where networks run, and what they compute with.
     fn compute(&self) -> Result<(Device, Precision)> {
+        keep_memory();
         let device = device(self.device)?;
         let precision = precision(self.precision, &device)?;
         Ok((device, precision))

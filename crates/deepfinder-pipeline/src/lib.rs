@@ -63,6 +63,7 @@ pub use accuracy::{
 pub use annotations::{EditedList, ListState, read_edited_list, read_list, write_edited_list};
 pub use average::{AverageJob, Averaged, CurveResolution, MoreParticles, average_particles};
 pub use bench::{BenchJob, BenchRow, bench};
+pub use candle_conv3d::keep_memory;
 pub use consensus::{ConsensusJob, ConsensusSummary, consensus_of_files};
 pub use consensus_averages::{PartAverage, average_parts};
 pub use convert::{ConvertJob, Converted, Row, convert};

@@ -1,9 +1,9 @@
 //! The loss as one operation on the CPU: soft-max, sums, value and gradient without any tensor between.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use candle_conv3d::cpu::{Element, Isa, softmax_of_voxels};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor, WithDType, bail};
-use num_traits::Float;
 use rayon::prelude::*;
 
 use crate::{LossParams, VoxelCounts};
@@ -164,6 +164,8 @@ pub(crate) struct FusedLoss {
     labels: Vec<u8>,
     params: LossParams,
     sums: Arc<OnceLock<Sums>>,
+    /// Of the forward pass: the gradient is made in their place.
+    probabilities: Mutex<Option<CpuStorage>>,
 }
 
 impl FusedLoss {
@@ -173,6 +175,7 @@ impl FusedLoss {
             labels,
             params,
             sums: Arc::default(),
+            probabilities: Mutex::default(),
         }
     }
 
@@ -181,30 +184,35 @@ impl FusedLoss {
         Arc::clone(&self.sums)
     }
 
-    fn gather<T: WithDType + Float>(&self, logits: &[T], voxels: Voxels) -> Sums {
+    /// The probabilities of all scores at all voxels, and their sums.
+    fn gather<T: WithDType + Element>(&self, logits: &[T], scores: usize) -> (Vec<T>, Sums) {
         let smoothed = self.params.label_smoothing > 0.0;
-        let parts: Vec<Sums> = self
-            .labels
-            .par_chunks(CHUNK)
-            .enumerate()
-            .map(|(chunk, labels)| {
-                let mut sums = Sums::new(voxels.scores);
-                let mut p = vec![T::zero(); voxels.scores];
-                for (i, &label) in labels.iter().enumerate() {
+        let isa = Isa::current();
+        let mut probabilities = vec![T::zero(); self.labels.len() * scores];
+        let parts: Vec<Sums> = probabilities
+            .par_chunks_mut((CHUNK * scores).max(1))
+            .zip(logits.par_chunks((CHUNK * scores).max(1)))
+            .zip(self.labels.par_chunks(CHUNK))
+            .map(|((probabilities, logits), labels)| {
+                softmax_of_voxels(isa, scores, logits, probabilities);
+                let mut sums = Sums::new(scores);
+                let voxels = probabilities
+                    .chunks_exact(scores)
+                    .zip(logits.chunks_exact(scores));
+                for ((p, logits), &label) in voxels.zip(labels) {
                     let class = usize::from(label);
-                    let (highest, surprise) = softmax(logits, voxels, chunk * CHUNK + i, class, &mut p);
-                    for (mass, p) in sums.mass.iter_mut().zip(&p) {
+                    let highest = highest(logits);
+                    // −log p; that of the highest score is never 0.
+                    let log_highest = p[highest].ln();
+                    let surprise = |logit: T| WithDType::to_f64(logits[highest] - logit - log_highest);
+                    for (mass, p) in sums.mass.iter_mut().zip(p) {
                         *mass += WithDType::to_f64(*p);
                     }
                     sums.overlap[class] += WithDType::to_f64(p[class]);
-                    sums.surprise[class] += WithDType::to_f64(surprise);
+                    sums.surprise[class] += surprise(logits[class]);
                     if smoothed {
-                        // −log p of each class from that of the true one: p itself may be 0.
-                        let first = voxels.first_score(chunk * CHUNK + i);
-                        let logit = |class| logits[first + class];
-                        let log_sum = surprise + logit(class);
-                        for (other, doubt) in sums.doubt.iter_mut().enumerate() {
-                            *doubt += WithDType::to_f64(log_sum - logit(other));
+                        for (doubt, logit) in sums.doubt.iter_mut().zip(logits) {
+                            *doubt += surprise(*logit);
                         }
                     }
                     sums.counts.truth[class] += 1;
@@ -214,26 +222,21 @@ impl FusedLoss {
                 sums
             })
             .collect();
-        parts.iter().fold(Sums::new(voxels.scores), |mut all, part| {
+        let sums = parts.iter().fold(Sums::new(scores), |mut all, part| {
             all.add(part);
             all
-        })
+        });
+        (probabilities, sums)
     }
 
-    /// The gradient by the logits, `[N, D, H, W, C]`.
-    fn gradient<T: WithDType + Float>(
-        &self,
-        logits: &[T],
-        voxels: Voxels,
-        sums: &Sums,
-        outer: f64,
-    ) -> Vec<T> {
-        let scores = voxels.scores;
+    /// Makes of probabilities, `[N, D, H, W, C]`, the gradient by the logits.
+    fn differentiate<T: WithDType + Element>(&self, probabilities: &mut [T], sums: &Sums, outer: f64) {
+        let scores = sums.scores();
         let slopes = sums.slopes(&self.params);
         let slope = |of: fn(&Slope) -> f64| -> Vec<T> {
             slopes
                 .iter()
-                .map(|slope| T::from_f64(outer * of(slope)))
+                .map(|slope| <T as WithDType>::from_f64(outer * of(slope)))
                 .collect()
         };
         let everywhere = slope(|slope| slope.everywhere);
@@ -241,15 +244,12 @@ impl FusedLoss {
         let surprise = slope(|slope| slope.surprise);
         let doubt = slope(|slope| slope.doubt);
         let all_doubt = doubt.iter().fold(T::zero(), |sum, slope| sum + *slope);
-        let mut gradient = vec![T::zero(); self.labels.len() * scores];
-        gradient
-            .par_chunks_mut(CHUNK * scores)
+        probabilities
+            .par_chunks_mut((CHUNK * scores).max(1))
             .zip(self.labels.par_chunks(CHUNK))
-            .enumerate()
-            .for_each(|(chunk, (gradient, labels))| {
-                for (i, (p, &label)) in gradient.chunks_exact_mut(scores).zip(labels).enumerate() {
+            .for_each(|(probabilities, labels)| {
+                for (p, &label) in probabilities.chunks_exact_mut(scores).zip(labels) {
                     let class = usize::from(label);
-                    softmax(logits, voxels, chunk * CHUNK + i, class, p);
                     let mut mean = p[class] * at_truth[class];
                     for (p, slope) in p.iter().zip(&everywhere) {
                         mean += *p * *slope;
@@ -263,28 +263,50 @@ impl FusedLoss {
                     p[class] += truth;
                 }
             });
-        gradient
     }
 
-    fn backward<T: WithDType + Float>(&self, logits: &Tensor, outer: &Tensor) -> candle_core::Result<Tensor> {
-        let (storage, layout) = logits.storage_and_layout();
-        let Storage::Cpu(storage) = &*storage else {
-            bail!("the fused loss runs on the CPU alone");
-        };
-        let (slice, voxels) = (T::cpu_storage_as_slice(storage)?, Voxels::of(layout)?);
-        let sums = self.sums.get_or_init(|| self.gather(slice, voxels));
-        let outer = outer.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        let gradient = self.gradient(slice, voxels, sums, outer);
-        Tensor::from_vec(gradient, logits.shape(), logits.device())
-    }
-
-    fn forward<T: WithDType + Float>(
+    fn backward<T: WithDType + Element>(
         &self,
-        logits: &[T],
+        logits: &Tensor,
+        outer: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let kept = self
+            .probabilities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut probabilities = match kept {
+            Some(kept) => T::cpu_storage_data(kept)?,
+            // A second walk back: the first has used them.
+            None => {
+                let (storage, layout) = logits.storage_and_layout();
+                let Storage::Cpu(storage) = &*storage else {
+                    bail!("the fused loss runs on the CPU alone");
+                };
+                let (logits, scores) = contiguous::<T>(storage, layout)?;
+                let (probabilities, sums) = self.gather(logits, scores);
+                let _ = self.sums.set(sums);
+                probabilities
+            }
+        };
+        let Some(sums) = self.sums.get() else {
+            bail!("the fused loss goes forward before it goes back");
+        };
+        let outer = outer.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        self.differentiate(&mut probabilities, sums, outer);
+        Tensor::from_vec(probabilities, logits.shape(), logits.device())
+    }
+
+    fn forward<T: WithDType + Element>(
+        &self,
+        storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<CpuStorage> {
-        let sums = self.gather(logits, Voxels::of(layout)?);
-        let value = T::from_f64(sums.loss(&self.params));
+        let (logits, scores) = contiguous::<T>(storage, layout)?;
+        let (probabilities, sums) = self.gather(logits, scores);
+        let value = <T as WithDType>::from_f64(sums.loss(&self.params));
+        let mut kept = self.probabilities.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(T::to_cpu_storage_owned(probabilities));
         // A second forward pass of the same op would give the same sums.
         let _ = self.sums.set(sums);
         Ok(T::to_cpu_storage_owned(vec![value]))
@@ -298,8 +320,8 @@ impl CustomOp1 for FusedLoss {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let value = match storage {
-            CpuStorage::F32(logits) => self.forward(logits, layout)?,
-            CpuStorage::F64(logits) => self.forward(logits, layout)?,
+            CpuStorage::F32(_) => self.forward::<f32>(storage, layout)?,
+            CpuStorage::F64(_) => self.forward::<f64>(storage, layout)?,
             _ => bail!("logits must be f32 or f64"),
         };
         Ok((value, Shape::from(())))
@@ -315,45 +337,24 @@ impl CustomOp1 for FusedLoss {
     }
 }
 
-/// Where the scores of the voxels of contiguous `[N, D, H, W, C]` logits are.
-#[derive(Debug, Clone, Copy)]
-struct Voxels {
-    scores: usize,
-    start: usize,
-}
-
-impl Voxels {
-    fn of(layout: &Layout) -> candle_core::Result<Self> {
-        match (layout.dims(), layout.contiguous_offsets()) {
-            (&[.., scores], Some((start, _))) => Ok(Self { scores, start }),
-            _ => bail!("logits must be contiguous, not {layout:?}"),
-        }
-    }
-
-    fn first_score(self, voxel: usize) -> usize {
-        self.start + voxel * self.scores
+/// Logits `[N, D, H, W, C]`, which must be contiguous, and C.
+fn contiguous<'a, T: WithDType>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> candle_core::Result<(&'a [T], usize)> {
+    match (layout.dims(), layout.contiguous_offsets()) {
+        (&[.., scores], Some((start, end))) => Ok((&T::cpu_storage_as_slice(storage)?[start..end], scores)),
+        _ => bail!("logits must be contiguous, not {layout:?}"),
     }
 }
 
-/// The probabilities at a voxel into `p`; gives the class of the highest (the lowest such) and −log p of the true one.
-fn softmax<T: Float>(logits: &[T], voxels: Voxels, voxel: usize, class: usize, p: &mut [T]) -> (usize, T) {
-    let first = voxels.first_score(voxel);
-    p.copy_from_slice(&logits[first..first + voxels.scores]);
+/// The class of the highest score; of equal ones, the lowest.
+fn highest<T: PartialOrd>(logits: &[T]) -> usize {
     let mut highest = 0;
-    for (i, logit) in p.iter().enumerate() {
-        if *logit > p[highest] {
-            highest = i;
+    for (class, logit) in logits.iter().enumerate() {
+        if *logit > logits[highest] {
+            highest = class;
         }
     }
-    let (top, of_class) = (p[highest], p[class]);
-    let mut sum = T::zero();
-    for p in p.iter_mut() {
-        *p = (*p - top).exp();
-        sum = sum + *p;
-    }
-    let scale = sum.recip();
-    for p in p.iter_mut() {
-        *p = *p * scale;
-    }
-    (highest, sum.ln() + top - of_class)
+    highest
 }

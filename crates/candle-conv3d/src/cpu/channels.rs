@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     error::{Conv3dError, check_length},
-    kernels::{Element, Value},
+    kernels::{Element, Isa, Value},
 };
 
 /// Voxels that one thread handles at a time.
@@ -26,28 +26,35 @@ pub fn softmax_channels<T: Element>(
     check_length("the output", input.len(), output.len())?;
     check_voxels(channels, input.len(), input.len() / channels.max(1))?;
     let chunk = VOXELS * channels.max(1);
+    let isa = Isa::current();
     output
         .par_chunks_mut(chunk)
         .zip(input.par_chunks(chunk))
-        .for_each(|(output, input)| {
-            for (output, input) in output
-                .chunks_exact_mut(channels)
-                .zip(input.chunks_exact(channels))
-            {
-                // Shifted by the greatest, so that exp can't overflow.
-                let greatest = input.iter().copied().fold(T::neg_infinity(), T::max);
-                let mut sum = T::zero();
-                for (output, &input) in output.iter_mut().zip(input) {
-                    *output = (input - greatest).exp();
-                    sum = sum + *output;
-                }
-                let scale = sum.recip();
-                for value in output.iter_mut() {
-                    *value = *value * scale;
-                }
-            }
-        });
+        .for_each(|(output, input)| softmax_of_voxels(isa, channels, input, output));
     Ok(())
+}
+
+/// [`softmax_channels`] of a few voxels, by the thread that asks. What the slices don't both have is left as it is.
+pub fn softmax_of_voxels<T: Element>(isa: Isa, channels: usize, input: &[T], output: &mut [T]) {
+    // So many at a time stay in the first-level cache.
+    let chunk = 256 * channels.max(1);
+    for (output, input) in output.chunks_mut(chunk).zip(input.chunks(chunk)) {
+        let voxels = output.chunks_exact_mut(channels.max(1));
+        for (output, input) in voxels.zip(input.chunks_exact(channels.max(1))) {
+            // Shifted by the greatest, so that exp can't overflow.
+            let greatest = input.iter().copied().fold(T::neg_infinity(), T::max);
+            for (output, &input) in output.iter_mut().zip(input) {
+                *output = input - greatest;
+            }
+        }
+        T::exponentials(isa, output);
+        for output in output.chunks_exact_mut(channels.max(1)) {
+            let scale = output.iter().fold(T::zero(), |sum, &value| sum + value).recip();
+            for value in output {
+                *value = *value * scale;
+            }
+        }
+    }
 }
 
 /// Gradient of the input of a soft-max that gave `result`.

@@ -18,7 +18,7 @@ mod winograd;
 pub use crate::kernels::{Element, Isa, Value};
 pub use activation::relu_gradient;
 use channels::sum_over_voxels;
-pub use channels::{argmax_channels, softmax_channels, softmax_channels_gradient};
+pub use channels::{argmax_channels, softmax_channels, softmax_channels_gradient, softmax_of_voxels};
 pub use conv::{
     ConvShape, ConvWeights, Source, conv3d_forward, conv3d_input_gradient, conv3d_weight_gradient,
 };

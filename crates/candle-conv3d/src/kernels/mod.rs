@@ -10,6 +10,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod exponential;
 mod isa;
 pub(crate) mod products;
 mod scalar;
@@ -111,7 +112,7 @@ impl Element for f64 {}
     reason = "calls of functions for an instruction set that the `Isa` stands for"
 )]
 mod sealed {
-    use super::{Isa, Outer, Tile, Transforms, isa::InstructionSet, scalar};
+    use super::{Isa, Outer, Tile, Transforms, exponential::Exponentials, isa::InstructionSet, scalar};
     #[cfg(target_arch = "x86_64")]
     use super::{avx2, avx512};
 
@@ -138,6 +139,8 @@ mod sealed {
         fn winograd(isa: Isa) -> Option<Transforms<Self>>;
         /// `max(x, 0)` in place.
         fn relu(isa: Isa, values: &mut [Self]);
+        /// e to the power of each value, none above 0, in place.
+        fn exponentials(isa: Isa, values: &mut [Self]);
     }
 
     impl Kernels for f64 {
@@ -171,6 +174,12 @@ mod sealed {
 
         fn relu(_: Isa, values: &mut [Self]) {
             scalar::relu(values);
+        }
+
+        fn exponentials(_: Isa, values: &mut [Self]) {
+            for value in values {
+                *value = value.exp();
+            }
         }
     }
 
@@ -277,6 +286,10 @@ mod sealed {
                 InstructionSet::Avx2 => unsafe { avx2::relu(values) },
                 _ => scalar::relu(values),
             }
+        }
+
+        fn exponentials(isa: Isa, values: &mut [Self]) {
+            isa.run(Exponentials(values));
         }
     }
 }
