@@ -50,7 +50,7 @@ enum Command {
     /// Licences and sources of every crate we build on, and what reaches candle through them
     CheckDependencies,
     /// Build in release and print the speed tables
-    Bench,
+    Bench(bench::BenchArguments),
     /// Builds for NVIDIA GPUs, on machines with and without one
     Cuda {
         #[command(subcommand)]
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
         Command::Validate => validate::run(&root),
         Command::CheckLayers => layers::run(&root),
         Command::CheckDependencies => dependencies::run(&root),
-        Command::Bench => bench::run(&root),
+        Command::Bench(arguments) => bench::run(&root, &arguments),
         Command::Cuda { command } => cuda::run(&root, &command),
         Command::Browser => browser::run(&root),
         Command::Interop => interop::run(&root),
