@@ -216,13 +216,14 @@ impl Demand {
         let half = room(chunk, 32 + 48 + (64 + 48) + 48 + 48, 2);
         let quarter = room(chunk, 48 + 4 * 64, 4);
         // Between encoder and decoder; some planes stand there twice.
-        let [lag, half_lag] = Sweep::waiting(chunk);
+        let [lag, half_lag] = Sweep::waiting(self.precision, chunk);
         let mid = 48 * (half_lag + chunk / 2 + 2) / 4;
         let skip = match tiling.skip {
             Skip::Keep => 32 * (lag + chunk + 2),
             Skip::Recompute => lag + room(THINNEST, 32, 1) + room(chunk + THINNEST, 32, 1),
         };
-        (column * (value * (full + half + quarter + mid + skip) + chunk * results)) as f64
+        let results = chunk.min(Sweep::LOGITS_AT_ONCE) * results;
+        (column * (value * (full + half + quarter + mid + skip) + results)) as f64
     }
 }
 
@@ -347,7 +348,7 @@ mod tests {
         let voxels: usize = shape.iter().product();
         let found = computed(tiling);
         assert!(found < voxels * 5 / 4, "{tiling:?} computes {found}");
-        // In bf16 more fits, and margins are thinner: that pays for tiles through which many planes go at once.
+        // In bf16 more fits, also thicker chunks beside the skip.
         let halves = Demand {
             bytes,
             bytes_per_waiting_voxel: 0,
@@ -356,9 +357,7 @@ mod tests {
         };
         let tiling = halves.tiling();
         let found = computed(tiling);
-        assert!(
-            found < voxels * 13 / 10 && tiling.chunk == 16,
-            "{tiling:?} computes {found}"
-        );
+        assert!(found < voxels * 5 / 4, "{tiling:?} computes {found}");
+        assert!(tiling.chunk >= 8 && tiling.skip == Skip::Keep, "{tiling:?}");
     }
 }

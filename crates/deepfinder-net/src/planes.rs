@@ -126,6 +126,11 @@ impl Ring {
         view(self.buffer.as_ref(), self.first..self.first + planes)
     }
 
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
     /// Whether nothing has come yet.
     pub(crate) fn is_new(&self) -> bool {
         self.buffer.is_none()

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use candle_conv3d::cpu::Isa;
+use candle_conv3d::{GRID, cpu::Isa};
 use candle_core::{DType, Device};
 
 use crate::{INFLUENCE, ORIGIN_MULTIPLE, RECEPTIVE_FIELD, ReceptiveField, SIDE_MULTIPLE};
@@ -46,6 +46,14 @@ impl Precision {
         match self {
             Self::F32 => ORIGIN_MULTIPLE,
             Self::Bf16 => [SIDE_MULTIPLE; 3],
+        }
+    }
+
+    /// Planes that a convolution computes together.
+    pub(crate) fn planes_together(self) -> usize {
+        match self {
+            Self::F32 => GRID[0],
+            Self::Bf16 => 1,
         }
     }
 

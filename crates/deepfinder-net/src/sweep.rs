@@ -6,7 +6,10 @@ use candle_core::{DType, Tensor};
 use crate::planes::{Planes, Ring, Room};
 use crate::trace::write_logits;
 use crate::unet::{Convolution, UNet};
-use crate::{NetError, Result, SIDE_MULTIPLE};
+use crate::{NetError, Precision, Result, SIDE_MULTIPLE};
+
+/// Planes that become one where they are pooled.
+const POOLED: usize = 2;
 
 /// What a [`Sweep`] does with the first level's features until its decoder has caught up with the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,8 +29,7 @@ pub enum Skip {
 /// last bits, while pieces of any size still give the same.
 #[derive(Debug)]
 pub struct Sweep {
-    /// Element type of all planes but the logits.
-    dtype: DType,
+    precision: Precision,
     head: PrepackedConv3d,
     full_encode: [Stage; 2],
     half_encode: [Stage; 2],
@@ -56,16 +58,19 @@ impl UNet {
     /// Where the weights cannot be read.
     pub fn sweep(&self, skip: Skip) -> Result<Sweep> {
         let dtype = self.precision.dtype();
-        let stage = |layer: &Convolution, sources: &[usize]| Stage::new(layer, sources, dtype);
-        let stages = |layers: &[Convolution; 2]| -> Result<[Stage; 2]> {
-            Ok([stage(&layers[0], &[])?, stage(&layers[1], &[])?])
+        let together = self.precision.planes_together();
+        let stage = |layer: &Convolution, sources: &[usize]| Stage::new(layer, sources, dtype, together);
+        // What they give is pooled, which takes planes by twos.
+        let encode = |layers: &[Convolution; 2]| -> Result<[Stage; 2]> {
+            let stage = |layer: &Convolution| Stage::new(layer, &[], dtype, POOLED);
+            Ok([stage(&layers[0])?, stage(&layers[1])?])
         };
         let decode = |layers: &[Convolution; 2], sources: [usize; 2]| -> Result<[Stage; 2]> {
             Ok([stage(&layers[0], &sources)?, stage(&layers[1], &[])?])
         };
         let [q0, q1, q2, q3] = &self.quarter;
-        let full_encode = stages(&self.full_encode)?;
-        let half_encode = stages(&self.half_encode)?;
+        let full_encode = encode(&self.full_encode)?;
+        let half_encode = encode(&self.half_encode)?;
         let half_upsample = Upsample::new(&self.half_upsample, dtype)?;
         let full_upsample = Upsample::new(&self.full_upsample, dtype)?;
         let mid = half_encode[1].layer.output_channels();
@@ -73,7 +78,7 @@ impl UNet {
         let (weight, bias) = (&self.head.weight, Some(&self.head.bias));
         let head = PrepackedConv3d::new(weight, bias, &[weight.dim(1)?], Activation::Identity, dtype)?;
         Ok(Sweep {
-            dtype,
+            precision: self.precision,
             head,
             half_decode: decode(&self.half_decode, [half_upsample.layer.output_channels(), mid])?,
             full_decode: decode(&self.full_decode, [full_upsample.layer.output_channels(), high])?,
@@ -100,6 +105,9 @@ impl UNet {
 }
 
 impl Sweep {
+    /// Most planes of logits at a time: they are wider than anything before them.
+    pub const LOGITS_AT_ONCE: usize = 4;
+
     /// Takes the next planes `[1, 1, D, H, W]`, and gives the logits `[1, classes, d, H, W]` of those planes that are
     /// now decided, from the first one on, in pieces no thicker than those that came: they lag behind by
     /// [`INFLUENCE`](crate::INFLUENCE)`[0].after` at most, rounded up. With the volume's last planes come all that are
@@ -136,7 +144,7 @@ impl Sweep {
         self.over = last;
         self.at_most = self.at_most.max(depth);
         self.prepare_rings();
-        let planes = &convert(planes, self.dtype).map_err(NetError::from)?;
+        let planes = &convert(planes, self.precision.dtype()).map_err(NetError::from)?;
         self.full_encode[0].input.append(planes)?;
         if let High::Again(again) = &mut self.high {
             again.encode[0].input.append(planes)?;
@@ -146,17 +154,16 @@ impl Sweep {
         loop {
             let encoded = self.encode()?;
             let decoded = self.decode_half()?;
-            let logits = self.decode_full()?;
-            if !encoded && !decoded && logits.is_none() {
+            let given = self.decode_full(&mut give)?;
+            if !encoded && !decoded && !given {
                 return Ok(());
             }
-            logits.map_or(Ok(()), &mut give)?;
         }
     }
 
     /// Room for all that will wait for the decoder, from the start.
     fn prepare_rings(&mut self) {
-        let waiting = Sweep::waiting(self.at_most);
+        let waiting = Sweep::waiting(self.precision, self.at_most);
         let rings = match &mut self.high {
             High::Kept(ring) => [Some(ring), Some(&mut self.mid)],
             High::Again(_) => [None, Some(&mut self.mid)],
@@ -174,12 +181,11 @@ impl Sweep {
 
     /// Planes of the first and the second level that wait at most between encoder and decoder, where `planes` come at
     /// once.
-    pub fn waiting(planes: usize) -> [usize; 2] {
-        // Planes of the lowest level that are on their way through its four convolutions and the up-convolution, in
-        // pairs; above that two more convolutions and their pairs.
-        const LOWEST: usize = 10;
-        let half = 2 * (LOWEST + 3) + planes / 2;
-        [2 * (half + 4) + planes, half]
+    pub fn waiting(precision: Precision, planes: usize) -> [usize; 2] {
+        // Each of the layers between keeps planes until the next have come: twice as many where two are computed together.
+        let together = precision.planes_together();
+        let half = 2 + 10 * together + (planes / 2).max(POOLED);
+        [14 + 22 * together + planes, half]
     }
 
     /// Planes that a layer of that level gives at once: as many of the volume's as came at most, and those that are
@@ -249,7 +255,11 @@ impl Sweep {
         Ok(moved)
     }
 
-    fn decode_full(&mut self) -> Result<Option<Tensor>> {
+    /// Up to the logits, which are given; whether there were any.
+    fn decode_full<E: From<NetError>>(
+        &mut self,
+        give: &mut impl FnMut(Tensor) -> Result<(), E>,
+    ) -> Result<bool, E> {
         let at_most = self.at_most(0);
         let up = &mut self.full_upsample;
         let [first, second] = &mut self.full_decode;
@@ -260,13 +270,14 @@ impl Sweep {
             drop(high);
             self.high.discard(step.done);
         }
-        if !second.flow(first.over, at_most, &mut self.scratch)? {
-            return Ok(None);
+        let moved = second.flow(first.over, at_most, &mut self.scratch)?;
+        while self.scratch.length > 0 {
+            let planes = self.scratch.length.min(Self::LOGITS_AT_ONCE);
+            let logits = write_logits(&self.head, &self.scratch.first(planes)?)?;
+            self.scratch.discard(planes);
+            give(logits)?;
         }
-        let features = self.scratch.first(self.scratch.length)?;
-        let logits = write_logits(&self.head, &features)?;
-        self.scratch.discard(self.scratch.length);
-        Ok(Some(logits))
+        Ok(moved)
     }
 }
 
@@ -313,6 +324,8 @@ impl High {
 #[derive(Debug)]
 struct Stage {
     layer: Arc<PrepackedConv3d>,
+    /// Planes that it gives together, until its last.
+    together: usize,
     /// What it still needs of what came.
     input: Planes,
     /// Whether it has already given planes: the volume's zero padding is behind it.
@@ -335,12 +348,13 @@ struct Step {
 
 impl Stage {
     /// `sources`: channels of its two sources, where it has two.
-    fn new(layer: &Convolution, sources: &[usize], dtype: DType) -> Result<Self> {
+    fn new(layer: &Convolution, sources: &[usize], dtype: DType, together: usize) -> Result<Self> {
         let all = [layer.weight.dim(1)?];
         let sources = if sources.is_empty() { &all } else { sources };
         let layer = PrepackedConv3d::new(&layer.weight, Some(&layer.bias), sources, Activation::Relu, dtype)?;
         Ok(Self {
             layer: Arc::new(layer),
+            together,
             input: Planes::default(),
             begun: false,
             over: false,
@@ -351,6 +365,7 @@ impl Stage {
     fn again(&self) -> Self {
         Self {
             layer: Arc::clone(&self.layer),
+            together: self.together,
             input: Planes::default(),
             begun: false,
             over: false,
@@ -367,7 +382,7 @@ impl Stage {
         let given = if last {
             all
         } else {
-            planes.saturating_sub(2).min(at_most) / GRID[0] * GRID[0]
+            planes.saturating_sub(2).min(at_most) / self.together * self.together
         };
         (given > 0 && !self.over).then(|| Step {
             padding: [before, usize::from(last)],
@@ -439,5 +454,46 @@ impl Upsample {
         self.input.discard(planes);
         self.over = input_over && planes == length;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::{Metadata, Weights};
+
+    #[test]
+    fn rings_have_the_room_that_they_need_from_the_start() -> Result<()> {
+        const DEPTH: usize = 192;
+        let weights = Weights::initial(3, 5, Metadata::for_classes(["a", "b"]))?;
+        let net = UNet::new(&weights, &Device::Cpu)?;
+        for precision in [Precision::F32, Precision::Bf16] {
+            let net = net.clone().with_precision(precision);
+            for chunk in [2, 4, 8, 16] {
+                let mut sweep = net.sweep(Skip::Keep)?;
+                let planes = Tensor::zeros((1, 1, chunk, 4, 4), DType::F32, &Device::Cpu)?;
+                let mut given = 0;
+                for first in (0..DEPTH).step_by(chunk) {
+                    sweep.push::<NetError>(&planes, first + chunk == DEPTH, |logits| {
+                        given += logits.dim(2)?;
+                        Ok(())
+                    })?;
+                }
+                assert_eq!(given, DEPTH);
+                let High::Kept(ring) = &sweep.high else {
+                    panic!("the features are kept");
+                };
+                // One that is too small grows.
+                let expected = Sweep::waiting(precision, chunk);
+                assert_eq!(
+                    [ring.room(), sweep.mid.room()],
+                    expected,
+                    "{precision}, {chunk} at once"
+                );
+            }
+        }
+        Ok(())
     }
 }
