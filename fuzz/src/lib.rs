@@ -5,6 +5,8 @@
 //! `FUZZ_SEEDS` names a folder that a target fills with small valid files before it begins.
 
 mod lists;
+#[cfg(feature = "network")]
+mod network;
 mod volumes;
 mod zarr;
 
@@ -16,6 +18,8 @@ use cap::Cap;
 use tempfile::TempDir;
 
 pub use lists::{Family, list, list_seeds};
+#[cfg(feature = "network")]
+pub use network::{project, project_seeds, weights, weights_seeds};
 pub use volumes::{volume, volume_seeds};
 pub use zarr::{zarr_chunk, zarr_chunk_seeds, zarr_metadata, zarr_metadata_seeds};
 

@@ -27,6 +27,9 @@ const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
+/// Targets that need the feature `network`, whose crates take many minutes to compile.
+const OF_NETWORK: [&str; 2] = ["project", "weights"];
+
 /// Bytes of the longest input: the readers' small valid files are shorter.
 const MAX_LENGTH: usize = 8192;
 
@@ -81,6 +84,9 @@ fn build(root: &Path, folder: &Path, targets: &[String]) -> Result<PathBuf> {
         .args(["--target", &host, "--target-dir", "fuzz/target"]);
     for target in targets {
         command.args(["--bin", target]);
+    }
+    if targets.iter().any(|target| OF_NETWORK.contains(&target.as_str())) {
+        command.args(["--features", "network"]);
     }
     if !command.status().context("cargo does not start")?.success() {
         bail!("the fuzz targets do not build (libFuzzer needs a C++ compiler)");

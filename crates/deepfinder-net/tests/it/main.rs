@@ -7,6 +7,7 @@
 
 mod bytes;
 mod keras;
+mod keras_file;
 mod network;
 mod parity;
 
