@@ -15,6 +15,7 @@ use crate::stamps::{Stamp, Stamps};
 use crate::thresholds::{Thresholds, without_thresholds};
 use crate::train::{
     annotated_particles, no_picks, nothing_to_train_on, read_options, target_path, tomogram_options,
+    train_params,
 };
 use crate::{
     Length, Model, PickJob, PickMethod, PipelineError, Project, ProjectTomogram, Result, SegmentJob,
@@ -178,7 +179,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             project,
             options,
-            stamps: Stamps::read(&output),
+            stamps: Stamps::read(&output, &project.folder),
             stages: Vec::new(),
         })
     }
@@ -189,10 +190,10 @@ impl<'a> Run<'a> {
         stage: &'static str,
         subject: &str,
         product: &Path,
-        stamp: Stamp,
+        stamp: &Stamp,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let skipped = !self.options.fresh && self.stamps.is_current(product, &stamp);
+        let skipped = !self.options.fresh && self.stamps.is_current(product, stamp);
         let report = StageReport {
             stage,
             subject: subject.to_owned(),
@@ -224,7 +225,7 @@ impl<'a> Run<'a> {
         let stamp = Stamp::new((&job.shapes, &job.order, &job.read, job.voxel_size))
             .files(inputs.iter().map(PathBuf::as_path));
         let output = job.output.clone();
-        self.stage("target", &tomogram.name, &output, stamp, || {
+        self.stage("target", &tomogram.name, &output, &stamp, || {
             make_target(&job, progress).map(|_| ())
         })
     }
@@ -249,13 +250,13 @@ impl<'a> Run<'a> {
             plan.params.precision = self.options.precision;
             if !goes_on {
                 put_aside(&folder)?;
-                record_begun(&mut self.stamps, &begun, stamp.clone())?;
+                record_begun(&mut self.stamps, &begun, &stamp)?;
             }
             let outcome = plan.execute(if goes_on { Start::Resume } else { Start::Fresh }, progress)?;
             if outcome.ended == Ended::Cancelled {
                 return Err(PipelineError::Cancelled);
             }
-            self.stamps.record(&weights, stamp)?;
+            self.stamps.record(&weights, &stamp)?;
         }
         let report = StageReport {
             stage: "train",
@@ -285,7 +286,7 @@ impl<'a> Run<'a> {
         let stamp = Stamp::new((job.options, job.plan, &job.scores, job.half_turn))
             .file(&job.tomogram)
             .files(weights.iter().map(PathBuf::as_path));
-        self.stage("segment", &tomogram.name, &labels, stamp, || {
+        self.stage("segment", &tomogram.name, &labels, &stamp, || {
             let models = weights.iter().map(|path| Model::read(path));
             let models = models.collect::<Result<Vec<_>>>()?;
             segment_tomogram(&job, &models, device, progress).map(|_| ())
@@ -312,7 +313,7 @@ impl<'a> Run<'a> {
                 "`tuned = true` of [pick] needs a tomogram with `split = \"validate\"` and picks to tune thresholds on",
             ));
         }
-        self.stage("tune", "project", &path, stamp, || {
+        self.stage("tune", "project", &path, &stamp, || {
             let mut pairs = Vec::new();
             let mut voxel_size = None;
             for tomogram in tomograms {
@@ -348,7 +349,7 @@ impl<'a> Run<'a> {
         if settings.tuned {
             stamp = stamp.file(&thresholds_path(project));
         }
-        self.stage("pick", &tomogram.name, &picks, stamp, || {
+        self.stage("pick", &tomogram.name, &picks, &stamp, || {
             let job = pick_job(project, tomogram)?;
             let (options, voxel_size) = (tomogram_options(tomogram)?, job.voxel_size);
             let picked = pick_particles(&job, progress)?;
@@ -586,7 +587,9 @@ fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMa
 
 /// What a project's training is made from.
 fn training_stamp(project: &Project) -> Stamp {
-    let mut stamp = Stamp::new((&project.train, &project.classes));
+    // What the settings come to: the recipe that gives the rest may be another one day.
+    let params = train_params(&project.train).ok();
+    let mut stamp = Stamp::new((params, &project.train.start_from, &project.classes));
     for tomogram in [Split::Train, Split::Validate]
         .into_iter()
         .flat_map(|split| project.tomograms_for(split))
@@ -609,17 +612,17 @@ fn training_stamp(project: &Project) -> Stamp {
 /// Where the project's output folder can't be written.
 pub fn remember_training(project: &Project, finished: bool) -> Result<()> {
     let folder = project.output_path("train");
-    let mut stamps = Stamps::read(&project.output_path(""));
+    let mut stamps = Stamps::read(&project.output_path(""), &project.folder);
     let stamp = training_stamp(project);
     if finished {
-        stamps.record(&RunFolder::new(&folder).best_weights(), stamp)
+        stamps.record(&RunFolder::new(&folder).best_weights(), &stamp)
     } else {
-        record_begun(&mut stamps, &folder.join("begun"), stamp)
+        record_begun(&mut stamps, &folder.join("begun"), &stamp)
     }
 }
 
 /// Marks a training as under way: only the same may go on in its folder.
-fn record_begun(stamps: &mut Stamps, begun: &Path, stamp: Stamp) -> Result<()> {
+fn record_begun(stamps: &mut Stamps, begun: &Path, stamp: &Stamp) -> Result<()> {
     make_folder_of(begun)?;
     write_file_atomically(begun, b"")?;
     stamps.record(begun, stamp)

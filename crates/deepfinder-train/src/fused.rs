@@ -275,19 +275,18 @@ impl FusedLoss {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let mut probabilities = match kept {
-            Some(kept) => T::cpu_storage_data(kept)?,
+        let mut probabilities = if let Some(kept) = kept {
+            T::cpu_storage_data(kept)?
+        } else {
             // A second walk back: the first has used them.
-            None => {
-                let (storage, layout) = logits.storage_and_layout();
-                let Storage::Cpu(storage) = &*storage else {
-                    bail!("the fused loss runs on the CPU alone");
-                };
-                let (logits, scores) = contiguous::<T>(storage, layout)?;
-                let (probabilities, sums) = self.gather(logits, scores);
-                let _ = self.sums.set(sums);
-                probabilities
-            }
+            let (storage, layout) = logits.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else {
+                bail!("the fused loss runs on the CPU alone");
+            };
+            let (logits, scores) = contiguous::<T>(storage, layout)?;
+            let (probabilities, sums) = self.gather(logits, scores);
+            let _ = self.sums.set(sums);
+            probabilities
         };
         let Some(sums) = self.sums.get() else {
             bail!("the fused loss goes forward before it goes back");

@@ -26,7 +26,7 @@ const LEAST: f32 = -87.0;
 const TO_INTEGER: f32 = 12_582_912.0;
 
 /// ln 2 in two parts. The first has few digits, so that its product with an exponent is exact.
-const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+const LN_2: [f32; 2] = [355.0 / 512.0, (std::f64::consts::LN_2 - 355.0 / 512.0) as f32];
 
 /// Taylor's series from the highest power on; what it leaves out is below a tenth of a rounding.
 const SERIES: [f32; 8] = [

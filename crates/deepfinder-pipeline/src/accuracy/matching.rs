@@ -58,7 +58,7 @@ impl Bench<'_> {
                     .file(&map);
                 if !self.stamps.is_current(&output, &stamp) {
                     match_tomogram(&job, self.progress)?;
-                    self.stamps.record(&output, stamp)?;
+                    self.stamps.record(&output, &stamp)?;
                 }
                 let mut picks = read_particles(&output, &ReadOptions::default())?;
                 picks.particles.iter_mut().for_each(|pick| pick.tomogram = None);

@@ -239,7 +239,7 @@ impl Bench<'_> {
         let stamp = Stamp::new("accuracy").file(from);
         if !self.stamps.is_current(product, &stamp) {
             make()?;
-            self.stamps.record(product, stamp)?;
+            self.stamps.record(product, &stamp)?;
         }
         Ok(())
     }

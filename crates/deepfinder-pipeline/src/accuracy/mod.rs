@@ -137,7 +137,7 @@ impl<'a> Bench<'a> {
         Ok(Self {
             job,
             data: simulated(job, progress)?,
-            stamps: Stamps::read(&job.folder),
+            stamps: Stamps::read(&job.folder, &job.folder),
             device,
             progress,
         })
