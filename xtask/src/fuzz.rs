@@ -22,6 +22,16 @@ pub(crate) struct FuzzArguments {
     seconds: u32,
 }
 
+impl FuzzArguments {
+    /// All targets, each that long.
+    pub(crate) fn all(seconds: u32) -> Self {
+        Self {
+            targets: Vec::new(),
+            seconds,
+        }
+    }
+}
+
 /// What makes code tell libFuzzer where it went.
 const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -21,6 +21,7 @@ mod metadata;
 mod reach;
 mod report;
 mod validate;
+mod weekly;
 
 use std::path::PathBuf;
 
@@ -62,6 +63,8 @@ enum Command {
     Interop,
     /// Build the fuzz targets of the readers of outside bytes, and run each
     Fuzz(fuzz::FuzzArguments),
+    /// What takes too long for every change: interop, the small accuracy benchmark, fuzz
+    Weekly,
 }
 
 fn main() -> Result<()> {
@@ -79,5 +82,6 @@ fn main() -> Result<()> {
         Command::Browser => browser::run(&root),
         Command::Interop => interop::run(&root),
         Command::Fuzz(arguments) => fuzz::run(&root, &arguments),
+        Command::Weekly => weekly::run(&root),
     }
 }
