@@ -26,37 +26,34 @@ pub(crate) struct BenchArguments {
 /// If one can't be built or fails.
 pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
     print_machine();
-    let layers = [
-        "--release",
-        "--package",
-        "candle-conv3d",
-        "--example",
-        "throughput",
-    ];
-    succeed(cargo(root).arg("build").args(layers))?;
-    succeed(cargo(root).args(["build", "--release", "--package", "deepfinder-cli"]))?;
+    // Together, so that what they share is built once.
+    let packages = ["--package", "candle-conv3d", "--package", "deepfinder-cli"];
+    let targets = ["--example", "throughput", "--bin", "deepfinder"];
+    succeed(
+        cargo(root)
+            .args(["build", "--release"])
+            .args(packages)
+            .args(targets),
+    )?;
+    let target = Metadata::of_manifests(root)?.target_directory;
+    let built = |name: &str| {
+        let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+        target.join("release").join(name)
+    };
 
     let mut ceilings = Vec::new();
     for dtype in ["f32", "bf16"] {
         println!("\n== layer by layer, {dtype}");
-        let output = output_of(
-            cargo(root)
-                .args(["run", "--quiet"])
-                .args(layers)
-                .args(["--", dtype]),
-        )?;
+        let output = output_of(Command::new(built("examples/throughput")).arg(dtype))?;
         print!("{output}");
         ceilings.extend(peak(&output).map(|peak| (dtype, peak)));
     }
 
-    let target = Metadata::of_manifests(root)?.target_directory;
     let scratch = target.join("bench");
     std::fs::create_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     let bench = Bench {
         root,
-        program: target
-            .join("release")
-            .join(format!("deepfinder{}", std::env::consts::EXE_SUFFIX)),
+        program: built("deepfinder"),
         scratch,
         rounds: arguments.rounds.max(1),
     };

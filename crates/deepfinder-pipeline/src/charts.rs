@@ -22,13 +22,22 @@ pub(crate) fn precision_recall_svg(sweep: &Sweep, classes: &ClassTable) -> Resul
     Ok(svg)
 }
 
+/// What the axes of histograms span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Span {
+    /// Each its own values.
+    Own,
+    /// All the same, from 0 to the greatest value: to be compared.
+    FromZero,
+}
+
 /// A histogram for each class `(name, label, values)`, none of them empty, as one SVG picture.
 ///
 /// # Errors
 /// Where it cannot be drawn.
-pub(crate) fn histograms_svg(classes: &[(String, Label, Vec<f64>)]) -> Result<String> {
+pub(crate) fn histograms_svg(classes: &[(String, Label, Vec<f64>)], span: Span) -> Result<String> {
     let mut svg = String::new();
-    drawn(draw_histograms(&mut svg, classes))?;
+    drawn(draw_histograms(&mut svg, classes, span))?;
     Ok(svg)
 }
 
@@ -80,15 +89,26 @@ fn draw_precision_recall(svg: &mut String, sweep: &Sweep, classes: &ClassTable) 
     Ok(())
 }
 
-fn draw_histograms(svg: &mut String, classes: &[(String, Label, Vec<f64>)]) -> Drawn {
+fn draw_histograms(svg: &mut String, classes: &[(String, Label, Vec<f64>)], span: Span) -> Drawn {
+    let greatest = classes.iter().flat_map(|(_, _, values)| values).copied();
+    let shared = (span == Span::FromZero).then(|| (0.0, greatest.fold(0.0, f64::max)));
     let rows = classes.len().div_ceil(COLUMNS);
     let area = SVGBackend::with_string(svg, (900, 210 * rows as u32)).into_drawing_area();
     area.fill(&WHITE)?;
     for (panel, (name, label, values)) in area.split_evenly((rows, COLUMNS)).iter().zip(classes) {
-        draw_histogram(panel, name, *label, values)?;
+        let span = shared.unwrap_or_else(|| least_and_greatest(values));
+        draw_histogram(panel, name, *label, values, span)?;
     }
     area.present()?;
     Ok(())
+}
+
+fn least_and_greatest(values: &[f64]) -> (f64, f64) {
+    values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| {
+            (low.min(v), high.max(v))
+        })
 }
 
 fn draw_histogram(
@@ -96,12 +116,8 @@ fn draw_histogram(
     name: &str,
     label: Label,
     values: &[f64],
+    (low, high): (f64, f64),
 ) -> Drawn {
-    let (low, high) = values
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| {
-            (low.min(v), high.max(v))
-        });
     // One value alone is a bar too.
     let width = ((high - low) / BINS as f64).max(1.0);
     let mut counts = [0_u32; BINS];
@@ -146,11 +162,14 @@ mod tests {
             ("a".to_owned(), 1, vec![10.0, 11.0, 40.0]),
             ("b".to_owned(), 2, vec![7.0]),
         ];
-        let svg = histograms_svg(&sizes).unwrap();
-        assert!(svg.starts_with("<svg") && svg.contains("a: 3") && svg.contains("b: 1"));
+        let [own, shared] = [Span::Own, Span::FromZero].map(|span| histograms_svg(&sizes, span).unwrap());
         let [r, g, b] = class_colour(1);
-        let bars = svg.matches(&format!("fill=\"#{r:02X}{g:02X}{b:02X}\"")).count();
-        assert_eq!(bars, 2);
+        let colour = format!("fill=\"#{r:02X}{g:02X}{b:02X}\"");
+        for svg in [&own, &shared] {
+            assert!(svg.starts_with("<svg") && svg.contains("a: 3") && svg.contains("b: 1"));
+            assert_eq!(svg.matches(&colour).count(), 2);
+        }
+        assert_ne!(own, shared);
     }
 
     #[test]

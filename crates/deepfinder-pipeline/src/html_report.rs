@@ -9,7 +9,7 @@ use deepfinder_io::{ReadOptions, check_writable, read_particles, write_file_atom
 use deepfinder_train::RunFolder;
 use serde::Serialize;
 
-use crate::charts::{histograms_svg, precision_recall_svg};
+use crate::charts::{Span, histograms_svg, precision_recall_svg};
 use crate::curves::training_curves_svg;
 use crate::error::OnFile;
 use crate::evaluate::{evaluate_lists, params, pooled};
@@ -365,7 +365,7 @@ fn sizes(project: &Project) -> Result<Option<String>> {
     }
     let counted = ParticleList::from(particles).len();
     let caption = format!("Voxels of the clusters that the {counted} picks came from.");
-    Ok(Some(figure(&histograms_svg(&classes)?, &caption)))
+    Ok(Some(figure(&histograms_svg(&classes, Span::Own)?, &caption)))
 }
 
 /// How far the picks lie from membranes, class by class.
@@ -397,7 +397,10 @@ fn membranes(project: &Project, job: &ReportJob) -> Result<Option<String>> {
         medians.join(", "),
         found.tomograms.join(", ")
     );
-    Ok(Some(figure(&histograms_svg(&found.classes)?, &caption)))
+    Ok(Some(figure(
+        &histograms_svg(&found.classes, Span::FromZero)?,
+        &caption,
+    )))
 }
 
 fn figure(picture: &str, caption: &str) -> String {
