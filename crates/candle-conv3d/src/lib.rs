@@ -45,6 +45,7 @@ mod kernels;
 mod layout;
 mod memory;
 mod ops;
+mod transfer;
 
 pub mod cpu;
 pub mod reference;
@@ -65,3 +66,4 @@ pub use ops::{
     channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, max_pool2,
     max_pool2_into, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
 };
+pub use transfer::{Download, Transfers};

@@ -16,6 +16,8 @@ mod device;
 mod ops;
 #[cfg(feature = "cuda")]
 mod packed;
+#[cfg(feature = "cuda")]
+mod transfer;
 
 mod emulator;
 
@@ -33,4 +35,5 @@ pub(crate) use {
 pub(crate) use {
     ops::{Input, apply, apply_into, apply_to},
     packed::PackedOnGpu,
+    transfer::Pinned,
 };
