@@ -5,6 +5,7 @@
 //! only allocate, launch and convert.
 
 mod convolution;
+mod optimiser;
 mod program;
 mod voxels;
 
@@ -23,6 +24,8 @@ mod emulator;
 
 #[cfg(feature = "cuda")]
 pub use classes::{class_gradient, class_sums};
+#[cfg(feature = "cuda")]
+pub use optimiser::adam_step;
 pub(crate) use {
     convolution::{
         ConvolutionPlan, pack_convolution, pack_upsample, packed_convolution, packed_upsample, upsample,
