@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn the_processor_agrees_with_itself() {
         let checks = check_device(&Device::Cpu, &NoProgress).unwrap();
-        assert_eq!(checks.len(), PROBLEMS.len() + 5);
+        assert_eq!(checks.len(), PROBLEMS.len() + 6);
         for check in &checks {
             assert!(check.holds() && check.found == 0.0, "{check:?}");
         }
