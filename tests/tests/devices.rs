@@ -68,7 +68,56 @@ fn a_gpu_that_cannot_be_had_is_refused_with_the_reason() {
         let refused = bench.run(&format!("{SMALL} --device {device}"));
         refused.refused(&[&format!("`{device}` is no device"), "auto, cpu, cuda or cuda:N"]);
     }
+    // Several share what can be shared, and are never taken for one.
+    for (devices, said) in [
+        ("cuda:0,cuda:0", "twice"),
+        ("cuda:0,cpu", "must all be GPUs"),
+        ("auto,cuda:0", "must all be GPUs"),
+        ("cuda:0,", "`` is no device"),
+        ("cuda:4095,cuda:4096", "cuda:4095: "),
+    ] {
+        for command in ["segment t.mrc -w w.safetensors -o l.mrc", "run project"] {
+            let refused = bench.run(&format!("{command} --device {devices}"));
+            refused.refused(&[said]);
+        }
+    }
+    for command in ["demo --out d", "train project", SMALL] {
+        let refused = bench.run(&format!("{command} --device cuda:0,cuda:1"));
+        refused.refused(&["names several devices", "`segment` and `run`"]);
+    }
     assert_eq!(bench.files(), [""; 0]);
+}
+
+#[test]
+fn several_tomograms_are_segmented_into_a_folder() {
+    let bench = Bench::default();
+    bench
+        .run("simulate -o p --tomograms 1 --shape 32,32,32 --particles 1 --seed 5")
+        .success();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/demo/model.safetensors");
+    std::fs::copy(model, bench.path("model.safetensors")).unwrap();
+    let segment = "segment p/tomo1.mrc p/tomo2.mrc -w model.safetensors --device cpu";
+    bench
+        .run(&format!("{segment} -o labels.mrc"))
+        .refused(&["labels.mrc", "folder"]);
+    let table = bench
+        .run(&format!("{segment} -o labels --scores scores"))
+        .success();
+    assert!(
+        table.contains("labels/tomo1.mrc") && table.contains("labels/tomo2.mrc"),
+        "{table}"
+    );
+    for name in ["tomo1", "tomo2"] {
+        assert!(bench.path(&format!("scores/{name}/class0.mrc")).is_file());
+        let alone = format!("segment p/{name}.mrc -w model.safetensors --device cpu -o alone.mrc");
+        bench.run(&alone).success();
+        let [one, of_two] = ["alone.mrc".to_owned(), format!("labels/{name}.mrc")]
+            .map(|file| std::fs::read(bench.path(&file)).unwrap());
+        assert!(one == of_two, "{name}");
+    }
+    let said = bench.run(&format!("{segment} -o again --json")).success();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said[1]["labels"], "again/tomo2.mrc");
 }
 
 #[test]

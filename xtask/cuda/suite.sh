@@ -53,6 +53,12 @@ if [ -f parity/volume.mrc ] && [ -f parity/deepfinder_shrec19.h5 ]; then
       --output "$results/$name.mrc" --device "$where"
   done
   step parity ./deepfinder evaluate "$results/segment-cpu.mrc" "$results/segment-$(echo "$device" | tr -d :).mrc"
+  if [ "$(nvidia-smi -L 2> /dev/null | wc -l)" -ge 2 ]; then
+    cp parity/volume.mrc "$results/other.mrc"
+    step two-gpus ./deepfinder segment parity/volume.mrc "$results/other.mrc" --weights parity/deepfinder_shrec19.h5 \
+      --output "$results/two-gpus" --device cuda:0,cuda:1
+    step two-gpus-agree cmp "$results/two-gpus/volume.mrc" "$results/two-gpus/other.mrc"
+  fi
 fi
 step bench-gpu ./deepfinder bench --device "$device" --cube 256 --batch 25 --runs 10
 step bench-processor ./deepfinder bench --device cpu

@@ -1,5 +1,6 @@
 // What a GPU is given.
 #include "correlate.cuh"
+#include "optimiser.cuh"
 #include "voxels.cuh"
 
 #define KERNEL(name, threads, parameters, call)                                                                       \

@@ -45,6 +45,7 @@ mod kernels;
 mod layout;
 mod memory;
 mod ops;
+mod transfer;
 
 pub mod cpu;
 pub mod reference;
@@ -56,7 +57,7 @@ pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
 #[cfg(feature = "cuda")]
-pub use cuda::{class_gradient, class_sums};
+pub use cuda::{adam_step, class_gradient, class_sums};
 pub use error::Conv3dError;
 pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
 pub use layout::to_channels_last;
@@ -66,3 +67,4 @@ pub use ops::{
     channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, max_pool2,
     max_pool2_into, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
 };
+pub use transfer::{Download, Transfers};

@@ -31,7 +31,8 @@ pub(crate) struct Global {
     /// Processor cores to use [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
-    /// Where the network runs: auto, cpu, or cuda (cuda:1, … for another than the first) for an NVIDIA GPU
+    /// Where the network runs: auto, cpu, or cuda (cuda:1, … for another than the first) for an NVIDIA GPU; `segment` and
+    /// `run` share tomograms among several: cuda:0,cuda:1
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: String,
     /// What the network computes with: f32, bf16, or auto for the faster of them there
@@ -399,18 +400,19 @@ pub(crate) enum PlanArg {
 
 #[derive(Args)]
 pub(crate) struct SegmentArgs {
-    /// The tomogram (.mrc, .rec, .map, .h5, .tif)
-    pub(crate) tomogram: PathBuf,
+    /// The tomogram (.mrc, .rec, .map, .h5, .tif); several are shared among the GPUs of --device
+    #[arg(value_name = "TOMOGRAM", required = true)]
+    pub(crate) tomograms: Vec<PathBuf>,
     /// The network's weights (.safetensors, or a published .h5). Repeat to average the scores of several networks
     #[arg(long, short, value_name = "FILE", required = true)]
     pub(crate) weights: Vec<PathBuf>,
-    /// The label map to write (.mrc)
+    /// The label map to write (.mrc); of several tomograms, a folder for their label maps
     #[arg(long, short, value_name = "LABELS")]
     pub(crate) output: PathBuf,
     /// Average the scores with those of the tomogram turned by 180° about the tilt axis y: twice the work
     #[arg(long)]
     pub(crate) half_turn: bool,
-    /// Write one score map per class into this folder
+    /// Write one score map per class into this folder; of several tomograms, into a folder of each in it
     #[arg(long, value_name = "DIR")]
     pub(crate) scores: Option<PathBuf>,
     /// How the tomogram is cut

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use deepfinder_core::{CancelToken, Class, ClassTable};
@@ -8,9 +8,9 @@ use deepfinder_pipeline::{
     ReadOptions, ReportJob, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, Thresholds,
     TomogramOptions, TomogramTable, TrainPlan, TrainSettings, average_particles, average_parts, bench,
     bench_accuracy, bench_recipes, check_device, check_writable, consensus_of_files, convert, demo, device,
-    devices, evaluate_files, file_summary, init_project, keep_memory, make_target, match_tomogram,
-    pick_particles, precision, remember_training, report_project, run_project, segment_tomogram,
-    simulate_project, voxel_size,
+    device_list, devices, evaluate_files, file_summary, init_project, keep_memory, make_target,
+    match_tomogram, pick_particles, precision, remember_training, report_project, run_project, segment_jobs,
+    segment_tomograms, simulate_project, voxel_size,
 };
 use deepfinder_studio::{Studio, StudioOptions};
 
@@ -111,6 +111,14 @@ impl Context<'_> {
         let device = device(self.device)?;
         let precision = precision(self.precision, &device)?;
         Ok((device, precision))
+    }
+
+    /// The same for work that several devices can share.
+    fn compute_shared(&self) -> Result<(Vec<Device>, Precision)> {
+        keep_memory();
+        let devices = device_list(self.device)?;
+        let precision = precision(self.precision, &devices[0])?;
+        Ok((devices, precision))
     }
 
     fn check_device(&self) -> Result<()> {
@@ -231,7 +239,7 @@ impl Context<'_> {
     }
 
     fn segment(&self, args: &SegmentArgs) -> Result<()> {
-        let (device, precision) = self.compute()?;
+        let (devices, precision) = self.compute_shared()?;
         let plan = match (args.plan, args.patch) {
             (PlanArg::Exact, patch) => Plan::Exact {
                 tile: patch.map(|side| [side; 3]),
@@ -240,8 +248,8 @@ impl Context<'_> {
                 patch: patch.unwrap_or(REFERENCE_PATCH),
             },
         };
-        let job = SegmentJob {
-            tomogram: args.tomogram.clone(),
+        let like = SegmentJob {
+            tomogram: PathBuf::new(),
             options: tomogram_options(&args.tomogram_options)?,
             labels: args.output.clone(),
             scores: args.scores.clone(),
@@ -252,8 +260,9 @@ impl Context<'_> {
         };
         let models = args.weights.iter().map(|path| Model::read(path));
         let models = models.collect::<Result<Vec<_>, _>>()?;
-        self.printer
-            .segmented(&segment_tomogram(&job, &models, &device, &self.bars)?)
+        let jobs = segment_jobs(&args.tomograms, &like)?;
+        let summaries = segment_tomograms(&jobs, &models, &devices, &self.bars, |_, _| Ok(()))?;
+        self.printer.segmented(&summaries)
     }
 
     fn pick(&self, args: &PickArgs) -> Result<()> {
@@ -430,7 +439,7 @@ impl Context<'_> {
     }
 
     fn run(&self, args: &RunArgs) -> Result<()> {
-        let (device, precision) = self.compute()?;
+        let (devices, precision) = self.compute_shared()?;
         let project = Project::read(&args.project)?;
         let options = RunOptions {
             fresh: args.fresh,
@@ -438,7 +447,7 @@ impl Context<'_> {
             force: args.force,
             precision,
         };
-        let summary = run_project(&project, options, &device, &self.bars)?;
+        let summary = run_project(&project, options, &devices, &self.bars)?;
         self.printer.run(&summary, args.dry_run)
     }
 }

@@ -196,17 +196,36 @@ impl Printer {
         })
     }
 
-    pub(crate) fn segmented(&self, summary: &SegmentSummary) -> Result<()> {
-        self.print(&serde_json::to_value(summary)?, || {
-            let mut table = table(["class", "voxels"]);
-            for (class, voxels) in &summary.voxels_by_class {
-                table.add_row([class.clone(), voxels.to_string()]);
+    pub(crate) fn segmented(&self, summaries: &[SegmentSummary]) -> Result<()> {
+        if let [summary] = summaries {
+            return self.print(&serde_json::to_value(summary)?, || {
+                let mut table = table(["class", "voxels"]);
+                for (class, voxels) in &summary.voxels_by_class {
+                    table.add_row([class.clone(), voxels.to_string()]);
+                }
+                let [depth, height, width] = summary.shape;
+                format!(
+                    "{table}\n\n{depth} × {height} × {width} voxels (z, y, x) in {:.1} s, {:.2} Mvoxel/s ({:.2} computed for each)\nwrote {}",
+                    summary.seconds, summary.mvoxels_per_second, summary.computed_per_voxel, summary.labels.display()
+                )
+            });
+        }
+        self.print(&serde_json::to_value(summaries)?, || {
+            let mut table = table(["label map", "voxels (z, y, x)", "classes", "seconds", "Mvoxel/s"]);
+            for summary in summaries {
+                let [depth, height, width] = summary.shape;
+                // Background is there too.
+                let found = summary.voxels_by_class.iter().skip(1);
+                let found: Vec<_> = found.map(|(class, voxels)| format!("{class} {voxels}")).collect();
+                table.add_row([
+                    summary.labels.display().to_string(),
+                    format!("{depth} × {height} × {width}"),
+                    found.join(", "),
+                    format!("{:.1}", summary.seconds),
+                    format!("{:.2}", summary.mvoxels_per_second),
+                ]);
             }
-            let [depth, height, width] = summary.shape;
-            format!(
-                "{table}\n\n{depth} × {height} × {width} voxels (z, y, x) in {:.1} s, {:.2} Mvoxel/s ({:.2} computed for each)\nwrote {}",
-                summary.seconds, summary.mvoxels_per_second, summary.computed_per_voxel, summary.labels.display()
-            )
+            table.to_string()
         })
     }
 

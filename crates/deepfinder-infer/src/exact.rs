@@ -1,12 +1,12 @@
-use candle_core::Tensor;
-use deepfinder_core::{Progress, Region};
-use deepfinder_net::{Skip, UNet};
-use ndarray::{Array4, Axis, s};
+use candle_conv3d::Transfers;
+use deepfinder_core::Progress;
 
-use crate::Result;
 use crate::input::Input;
-use crate::output::{Block, Output, labels_of};
-use crate::tiling::{Reach, Stretch, THINNEST, Tiling, stretches};
+use crate::output::{Block, Output, Piece};
+use crate::streams::{Pace, stream};
+use crate::tile::{Context, Tile, View};
+use crate::tiling::{Tiling, stretches};
+use crate::{InferError, Result};
 
 /// What a plan did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,14 +15,6 @@ pub(crate) struct Work {
     pub tiles: usize,
     /// Voxels that went through the network.
     pub computed_voxels: u64,
-}
-
-/// A way to look at the tomogram.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub net: &'a UNet,
-    /// Turned by 180° about y.
-    pub turned: bool,
 }
 
 /// Whether the result is what a single network gives; else scores are averaged over the views.
@@ -35,285 +27,260 @@ pub(crate) fn run(
     views: &[View<'_>],
     input: &Input<'_>,
     tiling: Tiling,
+    pace: Pace,
     output: &mut Output<'_, '_>,
     progress: &dyn Progress,
 ) -> Result<Work> {
+    let Some(first_view) = views.first() else {
+        return Err(InferError::NoNetwork);
+    };
     let [depth, height, width] = input.shape();
-    let [core_z, core_y, core_x] = tiling.core;
-    let (rows, columns) = (
-        stretches(tiling.reach, 1, height, core_y),
-        stretches(tiling.reach, 2, width, core_x),
-    );
-    let (classes, windows) = (output.score_maps(), output.takes_windows());
-    let tile = |z, y, x| Tile {
-        z,
-        y,
-        x,
-        chunk: tiling.chunk,
-        skip: tiling.skip,
-        reach: tiling.reach,
-        with_scores: classes.is_some(),
+    let classes = output.score_maps();
+    let along = |axis, length| stretches(tiling.reach, axis, length, tiling.core[axis]);
+    let (rows, columns) = (along(1, height), along(2, width));
+    let mut tiles = Vec::new();
+    for z in along(0, depth) {
+        for &y in &rows {
+            tiles.extend(columns.iter().map(|&x| Tile {
+                z,
+                y,
+                x,
+                turned: false,
+                chunk: tiling.chunk,
+                skip: tiling.skip,
+                reach: tiling.reach,
+                with_scores: classes.is_some(),
+            }));
+        }
+    }
+    let order = if rows.len() == 1 && columns.len() == 1 {
+        Order::Planes
+    } else if output.takes_windows() {
+        Order::Windows
+    } else {
+        Order::Slabs(None)
     };
-    let run = |tile: &Tile, take: &mut dyn FnMut(usize, Block) -> Result<()>| match views {
-        [View { net, turned: false }] => tile.run(net, input, progress, take),
-        _ => take(0, tile.average(views, input, progress)?),
+    let mut placement = Placement {
+        output,
+        order,
+        plane: [height, width],
+        classes,
     };
-    let mut work = Work::default();
     let voxels = depth * height * width * views.len();
     progress.begin("segmenting", voxels as u64, "voxels");
-    for z in stretches(tiling.reach, 0, depth, core_z) {
-        // One tile spans the planes: they can be written as they come.
-        if let ([y], [x]) = (&rows[..], &columns[..]) {
-            let tile = tile(z, *y, *x);
-            run(&tile, &mut |_, block| output.write_block(&block))?;
-            tile.count(views.len(), &mut work);
-            continue;
-        }
-        if windows {
-            for (&y, &x) in rows.iter().flat_map(|y| columns.iter().map(move |x| (y, x))) {
-                let tile = tile(z, y, x);
-                run(&tile, &mut |first, block| {
-                    output.write_window([z.core + first, y.core, x.core], &block)
-                })?;
-                tile.count(views.len(), &mut work);
+    let transfers = Transfers::new(first_view.net.device());
+    let context = Context {
+        shape: input.shape(),
+        transfers: &transfers,
+        progress,
+    };
+    stream(
+        pace,
+        input,
+        &transfers,
+        |(tile, first): &(Tile, usize), piece| placement.put(tile, *first, piece),
+        |source, put| {
+            for (index, tile) in tiles.iter().enumerate() {
+                let next = tiles.get(index + 1);
+                let next = next.map(|tile| tile.seen_by(first_view, context.shape).first_window());
+                if let [View { net, turned: false }] = views {
+                    let put = |first, piece| put((*tile, first), piece);
+                    tile.run(net, source, next, context, put)?;
+                } else {
+                    let block = tile.average(views, source, next, context)?;
+                    put((*tile, 0), Piece::There(block))?;
+                }
             }
-            continue;
-        }
-        let mut slab = Block::zeros([z.core_length, height, width], classes);
-        for &y in &rows {
-            for &x in &columns {
-                let tile = tile(z, y, x);
-                run(&tile, &mut |first, block| {
-                    slab.insert([first, y.core, x.core], &block);
-                    Ok(())
-                })?;
-                tile.count(views.len(), &mut work);
-            }
-        }
-        output.write_block(&slab)?;
-    }
+            Ok(())
+        },
+    )?;
     progress.end();
-    Ok(work)
+    let windows = tiles.iter().map(|tile| views.len() * tile.window_voxels());
+    Ok(Work {
+        tiles: tiles.len(),
+        computed_voxels: windows.sum::<usize>() as u64,
+    })
 }
 
-/// Where the planes of a tile go.
-struct Pass<'a, F> {
-    /// Planes of the core that have gone there.
-    given: &'a mut usize,
-    progress: &'a dyn Progress,
-    take: &'a mut F,
+/// Where the pieces of tiles go, in the order of the tiles.
+struct Placement<'o, 'a, 'b> {
+    output: &'o mut Output<'a, 'b>,
+    order: Order,
+    /// Height and width of the tomogram.
+    plane: [usize; 2],
+    /// Scores per voxel, where they are wanted.
+    classes: Option<usize>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Tile {
-    z: Stretch,
-    y: Stretch,
-    x: Stretch,
-    chunk: usize,
-    skip: Skip,
-    reach: Reach,
-    with_scores: bool,
+/// How pieces are written.
+enum Order {
+    /// One tile spans the planes: they can be written as they come.
+    Planes,
+    /// Each where it belongs.
+    Windows,
+    /// Planes wait until the tiles beside them are there.
+    Slabs(Option<Block>),
 }
 
-impl Tile {
-    /// The core's mean scores over all views, and their labels.
-    fn average(&self, views: &[View<'_>], input: &Input<'_>, progress: &dyn Progress) -> Result<Block> {
-        let [depth, _, width] = input.shape();
-        let (straight, turned_input) = (
-            Self {
-                with_scores: true,
-                ..*self
-            },
-            input.half_turned(),
-        );
-        let turned = Self {
-            z: self.z.reversed(self.reach, 0, depth),
-            x: self.x.reversed(self.reach, 2, width),
-            ..straight
-        };
-        let classes = views.first().map_or(0, |view| view.net.classes());
-        let planes = self.z.core_length;
-        let mut sums = Array4::<f32>::zeros((classes, planes, self.y.core_length, self.x.core_length));
-        for view in views {
-            let (tile, input) = if view.turned {
-                (turned, &turned_input)
-            } else {
-                (straight, input)
-            };
-            tile.run(view.net, input, progress, |first, block| {
-                let Some(mut scores) = block.scores else {
-                    return Ok(());
-                };
-                let mut place = first..first + scores.dim().1;
-                if view.turned {
-                    scores.invert_axis(Axis(1));
-                    scores.invert_axis(Axis(3));
-                    place = planes - place.end..planes - place.start;
+impl Placement<'_, '_, '_> {
+    /// A piece of a tile, from that plane of its core on.
+    fn put(&mut self, tile: &Tile, first: usize, piece: Piece) -> Result<()> {
+        let block = piece.wait()?;
+        let Tile { z, y, x, .. } = tile;
+        match &mut self.order {
+            Order::Planes => self.output.write_block(&block),
+            Order::Windows => {
+                let start = [z.core + first, y.core, x.core];
+                self.output.write_window(start, &block)
+            }
+            Order::Slabs(slab) => {
+                let [height, width] = self.plane;
+                let slab_of_tile =
+                    slab.get_or_insert_with(|| Block::zeros([z.core_length, height, width], self.classes));
+                slab_of_tile.insert([first, y.core, x.core], &block);
+                let is_last = first + block.labels.dim().0 == z.core_length
+                    && y.core + y.core_length == height
+                    && x.core + x.core_length == width;
+                match slab.take_if(|_| is_last) {
+                    Some(slab) => self.output.write_block(&slab),
+                    None => Ok(()),
                 }
-                let mut sums = sums.slice_mut(s![.., place, .., ..]);
-                sums += &scores;
-                Ok(())
-            })?;
-        }
-        sums /= views.len() as f32;
-        Ok(Block {
-            labels: labels_of(&sums.view()),
-            scores: self.with_scores.then_some(sums),
-        })
-    }
-
-    /// Sweeps over the tile along z and gives the planes of its core in order, each with its place in the core. Where
-    /// memory runs out it begins anew with fewer planes at once, and goes on giving where it was.
-    fn run(
-        &self,
-        net: &UNet,
-        input: &Input<'_>,
-        progress: &dyn Progress,
-        mut take: impl FnMut(usize, Block) -> Result<()>,
-    ) -> Result<()> {
-        let (mut chunk, mut skip) = (self.chunk.min(self.z.window_length), self.skip);
-        let mut given = 0;
-        loop {
-            let mut pass = Pass {
-                given: &mut given,
-                progress,
-                take: &mut take,
-            };
-            match self.sweep(net, input, chunk, skip, &mut pass) {
-                Err(error) if error.is_out_of_memory() && chunk > THINNEST => {
-                    chunk = (chunk / 2).next_multiple_of(THINNEST);
-                }
-                Err(error) if error.is_out_of_memory() && skip == Skip::Keep => skip = Skip::Recompute,
-                result => return result,
             }
         }
-    }
-
-    fn sweep(
-        &self,
-        net: &UNet,
-        input: &Input<'_>,
-        chunk: usize,
-        skip: Skip,
-        pass: &mut Pass<'_, impl FnMut(usize, Block) -> Result<()>>,
-    ) -> Result<()> {
-        let z = self.z;
-        let window_end = z.window + z.window_length;
-        let mut sweep = net.sweep(skip)?;
-        let mut decided = z.window;
-        for first in (z.window..window_end).step_by(chunk) {
-            pass.progress.check()?;
-            let planes = chunk.min(window_end - first);
-            let voxels = self.read(net, input, first, planes)?;
-            sweep.push(&voxels, first + planes == window_end, |logits| {
-                let first = decided;
-                decided += logits.dim(2)?;
-                self.give(&logits, first, pass)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Planes of the window.
-    fn read(&self, net: &UNet, input: &Input<'_>, first: usize, planes: usize) -> Result<Tensor> {
-        input.read(
-            [first, self.y.window, self.x.window].map(|voxel| voxel as isize),
-            [planes, self.y.window_length, self.x.window_length],
-            net.device(),
-        )
-    }
-
-    /// Passes on what belongs to the core, and has not been given yet, of logits from plane `first` on.
-    fn give(
-        &self,
-        logits: &Tensor,
-        first: usize,
-        pass: &mut Pass<'_, impl FnMut(usize, Block) -> Result<()>>,
-    ) -> Result<()> {
-        let Self { z, y, x, .. } = self;
-        let (core, end) = (
-            z.core + *pass.given..z.core + z.core_length,
-            first + logits.dim(2)?,
-        );
-        let part = core.start.max(first)..core.end.min(end);
-        if part.is_empty() {
-            return Ok(());
-        }
-        let region = Region::new(
-            [part.start - first, y.core - y.window, x.core - x.window],
-            [part.len(), y.core_length, x.core_length],
-        );
-        let block = Block::of_logits(logits, region, self.with_scores)?;
-        (pass.take)(part.start - z.core, block)?;
-        *pass.given = part.end - z.core;
-        pass.progress.advance(region.voxels() as u64);
-        Ok(())
-    }
-
-    /// The same tile turned has windows of nearly the same size.
-    fn count(&self, views: usize, work: &mut Work) {
-        work.tiles += 1;
-        let voxels = self.z.window_length * self.y.window_length * self.x.window_length;
-        work.computed_voxels += (views * voxels) as u64;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use candle_core::Device;
-    use deepfinder_core::{NoProgress, Volume};
-    use deepfinder_net::{Metadata, Weights};
-    use ndarray::Array3;
+    use deepfinder_core::{
+        CancelToken, CoreError, NoProgress, Region, Volume, VolumeReader, VolumeWriter, VoxelSize,
+    };
+    use deepfinder_net::{Metadata, Skip, UNet, Weights};
+    use ndarray::{Array3, ArrayView3};
 
     use super::*;
-    use crate::InferError;
+    use crate::tiling::Reach;
 
-    /// Labels of a tile whose memory runs out where `full` says so: at that call, with that many planes at once.
-    fn labels_of_tile(mut full: impl FnMut(usize) -> bool) -> (Vec<usize>, Vec<u8>) {
-        let weights = Weights::initial(3, 1, Metadata::for_classes(["a", "b"])).unwrap();
-        let net = UNet::new(&weights, &Device::Cpu).unwrap();
-        let voxels = Array3::from_shape_fn((24, 8, 8), |(z, y, x)| ((z * 31 + y * 17 + x * 7) % 13) as f32);
-        let tomogram = Volume::new(voxels);
-        let input = Input::new(&tomogram, &NoProgress).unwrap();
-        let reach = Reach::of(net.precision());
-        let tile = Tile {
-            z: stretches(reach, 0, 24, 24)[0],
-            y: stretches(reach, 1, 8, 8)[0],
-            x: stretches(reach, 2, 8, 8)[0],
-            chunk: 8,
-            skip: Skip::Keep,
-            reach,
-            with_scores: false,
+    fn net(seed: u64) -> UNet {
+        let weights = Weights::initial(3, seed, Metadata::for_classes(["a", "b"])).unwrap();
+        UNet::new(&weights, &Device::Cpu).unwrap()
+    }
+
+    fn tomogram([depth, height, width]: [usize; 3]) -> Volume<f32> {
+        let voxel = |(z, y, x)| ((z * 31 + y * 17 + x * 7) % 13) as f32;
+        Volume::new(Array3::from_shape_fn((depth, height, width), voxel))
+    }
+
+    /// Labels and score maps as they were written.
+    type Written = (Vec<Array3<u8>>, Vec<Vec<Array3<f32>>>);
+
+    /// All that is written of a tomogram that is cut along each axis.
+    fn written(
+        pace: Pace,
+        views: &[View<'_>],
+        tomogram: &dyn VolumeReader<f32>,
+        progress: &dyn Progress,
+    ) -> Result<Written> {
+        let input = Input::new(tomogram, &NoProgress)?;
+        let (mut labels, mut scores) = (Vec::new(), vec![Vec::new(); 3]);
+        let mut maps: Vec<&mut dyn VolumeWriter<f32>> = scores.iter_mut().map(|map| map as _).collect();
+        let mut output = Output::new(&mut labels, &mut maps, 3);
+        let tiling = Tiling {
+            core: [8, 12, 8],
+            chunk: 4,
+            skip: Skip::Recompute,
+            reach: Reach::of(views[0].net.precision()),
         };
-        let (mut calls, mut firsts, mut labels) = (0, Vec::new(), Vec::new());
-        tile.run(&net, &input, &NoProgress, |first, block| {
-            calls += 1;
-            if full(calls) {
-                let said = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into();
-                return Err(InferError::Tensor(candle_core::Error::Cuda(said)));
-            }
-            firsts.push(first);
-            labels.extend(block.labels);
-            Ok(())
-        })
-        .unwrap();
-        (firsts, labels)
+        run(views, &input, tiling, pace, &mut output, progress)?;
+        Ok((labels, scores))
     }
 
     #[test]
-    fn a_tile_goes_on_where_memory_ran_out() {
-        let (_, expected) = labels_of_tile(|_| false);
-        assert_eq!(expected.len(), 24 * 8 * 8);
-        for when in [&[1][..], &[2], &[1, 2, 3], &[2, 4]] {
-            let (firsts, labels) = labels_of_tile(|call| when.contains(&call));
-            assert!(firsts.is_sorted_by(|a, b| a < b), "{when:?}: {firsts:?}");
-            assert_eq!(labels, expected, "{when:?}");
+    fn reading_and_writing_beside_the_network_change_nothing() {
+        let (one, other) = (net(1), net(2));
+        let view = |net, turned| View { net, turned };
+        let tomogram = tomogram([20, 16, 12]);
+        for views in [
+            &[view(&one, false)][..],
+            &[view(&one, true), view(&other, false), view(&one, false)],
+        ] {
+            let of = |pace| written(pace, views, &tomogram, &NoProgress).unwrap();
+            let (labels, scores) = of(Pace::InTurn);
+            assert_eq!(labels.iter().map(Array3::len).sum::<usize>(), 20 * 16 * 12);
+            assert!(of(Pace::Beside) == (labels, scores));
+        }
+    }
+
+    /// A tomogram that can be read three times, and a result that cannot be written.
+    struct Broken(Volume<f32>, AtomicUsize);
+
+    impl VolumeReader<f32> for Broken {
+        fn shape(&self) -> [usize; 3] {
+            self.0.shape()
+        }
+
+        fn voxel_size(&self) -> Option<VoxelSize> {
+            None
+        }
+
+        fn read_window(&self, region: Region) -> deepfinder_core::Result<Array3<f32>> {
+            if self.1.fetch_add(1, Ordering::Relaxed) == 3 {
+                return Err(failure("torn"));
+            }
+            self.0.read_window(region)
+        }
+    }
+
+    impl VolumeWriter<u8> for Broken {
+        fn write_slab(&mut self, _: ArrayView3<'_, u8>) -> deepfinder_core::Result<()> {
+            Err(failure("full"))
+        }
+    }
+
+    fn failure(what: &str) -> CoreError {
+        CoreError::Stream {
+            what: what.to_owned(),
+            source: std::io::Error::other("on purpose").into(),
         }
     }
 
     #[test]
-    fn other_errors_are_not_retried() {
-        let error = InferError::Tensor(candle_core::Error::Msg("no".to_owned()));
-        assert!(!error.is_out_of_memory());
+    fn what_fails_beside_the_network_is_said() {
+        let net = net(1);
+        let views = [View {
+            net: &net,
+            turned: false,
+        }];
+        let whole = tomogram([20, 16, 12]);
+        let said = |error: InferError| error.to_string();
+        for pace in [Pace::InTurn, Pace::Beside] {
+            let torn = Broken(whole.clone(), AtomicUsize::new(0));
+            let error = said(written(pace, &views, &torn, &NoProgress).unwrap_err());
+            assert!(error.contains("torn"), "{pace:?}: {error}");
+            let cancelled = CancelToken::default();
+            cancelled.cancel();
+            let error = written(pace, &views, &whole, &cancelled).unwrap_err();
+            assert!(
+                matches!(error, InferError::Core(CoreError::Cancelled)),
+                "{error:?}"
+            );
+
+            let input = Input::new(&whole, &NoProgress).unwrap();
+            let (mut full, mut none) = (Broken(whole.clone(), AtomicUsize::new(0)), []);
+            let mut output = Output::new(&mut full, &mut none, 3);
+            let tiling = Tiling {
+                core: [4, 16, 12],
+                chunk: 4,
+                skip: Skip::Keep,
+                reach: Reach::of(net.precision()),
+            };
+            let error = run(&views, &input, tiling, pace, &mut output, &NoProgress)
+                .err()
+                .unwrap();
+            assert!(said(error).contains("full"), "{pace:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
-use candle_core::{Device, Tensor};
+use candle_conv3d::Transfers;
+use candle_core::Tensor;
 use deepfinder_core::{Moments, Progress, Region, VolumeReader};
-use ndarray::{Array3, Axis, s};
+use ndarray::{ArrayViewMut3, Axis, s};
 
 use crate::{InferError, Result};
 
@@ -55,8 +56,16 @@ impl<'a> Input<'a> {
 
     /// The voxels of a box as `[1, 1, D, H, W]`. Its first voxel `start` may lie before the tomogram, and its end
     /// behind it: there it is 0.
-    pub(crate) fn read(&self, start: [isize; 3], shape: [usize; 3], device: &Device) -> Result<Tensor> {
-        let whole = self.shape();
+    pub(crate) fn read(&self, start: [isize; 3], shape: [usize; 3], transfers: &Transfers) -> Result<Tensor> {
+        let [d, h, w] = shape;
+        transfers.upload((1, 1, d, h, w), |zeros| {
+            self.fill(start, ArrayViewMut3::from_shape(shape, zeros)?)
+        })
+    }
+
+    /// Puts the voxels of a box where there are zeros.
+    fn fill(&self, start: [isize; 3], mut voxels: ArrayViewMut3<'_, f32>) -> Result<()> {
+        let (whole, shape) = (self.shape(), <[usize; 3]>::from(voxels.dim()));
         // The part of each axis that lies inside: from, to, and where it goes in the box.
         let inside: [_; 3] = std::array::from_fn(|axis| {
             let first = start[axis].max(0);
@@ -69,7 +78,6 @@ impl<'a> Input<'a> {
                 (first - start[axis]) as usize,
             )
         });
-        let mut voxels = Array3::<f32>::zeros(shape);
         let mut first = inside.map(|(first, ..)| first);
         let length = inside.map(|(_, length, _)| length);
         if self.turned {
@@ -90,8 +98,6 @@ impl<'a> Input<'a> {
                 .and(&found)
                 .for_each(|to, &from| *to = ((f64::from(from) - mean) / deviation) as f32);
         }
-        let [d, h, w] = shape;
-        let (voxels, _) = voxels.into_raw_vec_and_offset();
-        Ok(Tensor::from_vec(voxels, (1, 1, d, h, w), device)?)
+        Ok(())
     }
 }

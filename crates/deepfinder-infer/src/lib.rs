@@ -28,6 +28,8 @@ mod output;
 mod params;
 mod reference;
 mod segment;
+mod streams;
+mod tile;
 mod tiling;
 
 pub use error::{InferError, Result};

@@ -1,4 +1,6 @@
-use candle_conv3d::{argmax_channels, softmax_channels};
+use std::ops::Range;
+
+use candle_conv3d::{Download, Transfers, argmax_channels, softmax_channels};
 use candle_core::Tensor;
 use deepfinder_core::{Label, Region, VolumeWriter};
 use ndarray::{Array3, Array4, ArrayView4, Axis, Zip, s};
@@ -20,33 +22,6 @@ impl Block {
         }
     }
 
-    /// The labels and scores of a part of the network's output, `[1, classes, D, H, W]`.
-    ///
-    /// Labels are taken from the logits: a label's score is the greatest, or one of several that round to it.
-    pub(crate) fn of_logits(logits: &Tensor, part: Region, with_scores: bool) -> Result<Self> {
-        let [z, y, x] = [0, 1, 2].map(|axis| part.start[axis]..part.end()[axis]);
-        // Only planes are cut before: that leaves them as they lie in memory.
-        let logits = logits.narrow(2, z.start, z.len())?;
-        let (_, classes, depth, height, width) = logits.dims5()?;
-        let labels = argmax_channels(&logits)?.flatten_all()?.to_vec1::<Label>()?;
-        let labels = Array3::from_shape_vec((depth, height, width), labels)?;
-        let scores = if with_scores {
-            let scores = softmax_channels(&logits)?
-                .permute((0, 2, 3, 4, 1))?
-                .flatten_all()?
-                .to_vec1::<f32>()?;
-            let scores = Array4::from_shape_vec((depth, height, width, classes), scores)?;
-            let part = scores.slice(s![.., y.clone(), x.clone(), ..]);
-            Some(part.permuted_axes([3, 0, 1, 2]).as_standard_layout().into_owned())
-        } else {
-            None
-        };
-        Ok(Self {
-            labels: labels.slice_move(s![.., y, x]),
-            scores,
-        })
-    }
-
     /// Puts a smaller block into this one.
     pub(crate) fn insert(&mut self, at: [usize; 3], block: &Block) {
         let shape = block.labels.dim().into();
@@ -56,6 +31,103 @@ impl Block {
             .assign(&block.labels);
         if let (Some(to), Some(from)) = (&mut self.scores, &block.scores) {
             to.slice_mut(s![.., z, y, x]).assign(from);
+        }
+    }
+}
+
+/// What the network gave for a box of voxels; it may still be on its way from the device.
+pub(crate) enum Piece {
+    There(Block),
+    Coming {
+        labels: Download<Label>,
+        scores: Option<Download<f32>>,
+        /// Of the scores: classes, depth, height and width.
+        shape: [usize; 4],
+    },
+}
+
+impl Piece {
+    /// The labels and scores of a part of the network's output, `[1, classes, D, H, W]`.
+    ///
+    /// Labels are taken from the logits: a label's score is the greatest, or one of several that round to it.
+    pub(crate) fn of_logits(
+        logits: &Tensor,
+        part: Region,
+        with_scores: bool,
+        transfers: &Transfers,
+    ) -> Result<Self> {
+        // Only planes are cut before: that leaves them as they lie in memory.
+        let planes = logits.narrow(2, part.start[0], part.shape[0])?;
+        if logits.device().is_cpu() {
+            Self::cut_here(&planes, part, with_scores)
+        } else {
+            Self::cut_there(&planes, part, with_scores, transfers)
+        }
+    }
+
+    /// Rows and columns are cut, and score maps parted, on the processor.
+    fn cut_here(logits: &Tensor, part: Region, with_scores: bool) -> Result<Self> {
+        let [_, y, x] = ranges(&part);
+        let (_, classes, depth, height, width) = logits.dims5()?;
+        let labels = argmax_channels(logits)?.flatten_all()?.to_vec1::<Label>()?;
+        let labels = Array3::from_shape_vec((depth, height, width), labels)?;
+        let scores = if with_scores {
+            let scores = softmax_channels(logits)?
+                .permute((0, 2, 3, 4, 1))?
+                .flatten_all()?
+                .to_vec1::<f32>()?;
+            let scores = Array4::from_shape_vec((depth, height, width, classes), scores)?;
+            let part = scores.slice(s![.., y.clone(), x.clone(), ..]);
+            Some(part.permuted_axes([3, 0, 1, 2]).as_standard_layout().into_owned())
+        } else {
+            None
+        };
+        Ok(Self::There(Block {
+            labels: labels.slice_move(s![.., y, x]),
+            scores,
+        }))
+    }
+
+    /// They are cut and parted on the device, which is faster there, and less is copied.
+    fn cut_there(logits: &Tensor, part: Region, with_scores: bool, transfers: &Transfers) -> Result<Self> {
+        let cut = |tensor: &Tensor, first_axis: usize| -> Result<Tensor> {
+            let rows = tensor.narrow(first_axis, part.start[1], part.shape[1])?;
+            let columns = rows.narrow(first_axis + 1, part.start[2], part.shape[2])?;
+            Ok(columns.contiguous()?)
+        };
+        let labels = transfers.download_u8(&cut(&argmax_channels(logits)?, 2)?)?;
+        let scores = if with_scores {
+            Some(transfers.download_f32(&cut(&softmax_channels(logits)?, 3)?)?)
+        } else {
+            None
+        };
+        let [depth, height, width] = part.shape;
+        Ok(Self::Coming {
+            labels,
+            scores,
+            shape: [logits.dim(1)?, depth, height, width],
+        })
+    }
+
+    /// The labels and scores, once they are there.
+    pub(crate) fn wait(self) -> Result<Block> {
+        match self {
+            Self::There(block) => Ok(block),
+            Self::Coming {
+                labels,
+                scores,
+                shape,
+            } => {
+                let [_, depth, height, width] = shape;
+                let scores = match scores {
+                    Some(scores) => Some(Array4::from_shape_vec(shape, scores.wait()?)?),
+                    None => None,
+                };
+                Ok(Block {
+                    labels: Array3::from_shape_vec((depth, height, width), labels.wait()?)?,
+                    scores,
+                })
+            }
         }
     }
 }
@@ -78,7 +150,7 @@ pub(crate) fn labels_of(scores: &ArrayView4<'_, f32>) -> Array3<Label> {
 }
 
 /// The half-open ranges of a box's axes.
-pub(crate) fn ranges(region: &Region) -> [std::ops::Range<usize>; 3] {
+pub(crate) fn ranges(region: &Region) -> [Range<usize>; 3] {
     let end = region.end();
     std::array::from_fn(|axis| region.start[axis]..end[axis])
 }
@@ -152,6 +224,40 @@ impl<'a, 'b> Output<'a, 'b> {
     fn count(&mut self, labels: &Array3<Label>) {
         for &label in labels {
             self.voxels_per_label[usize::from(label)] += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_piece_is_the_same_wherever_it_is_cut() {
+        let values: Vec<f32> = (0..3 * 4 * 6 * 5)
+            .map(|i| ((i * 37) % 101) as f32 / 10.0)
+            .collect();
+        let logits = Tensor::from_vec(values, (1, 4, 6, 5, 3), &Device::Cpu).unwrap();
+        // Channels-last in memory, as a network gives them.
+        let logits = logits.permute((0, 4, 1, 2, 3)).unwrap();
+        let transfers = Transfers::new(&Device::Cpu);
+        for part in [
+            Region::new([1, 2, 1], [2, 3, 4]),
+            Region::whole([4, 6, 5]),
+            Region::new([3, 5, 4], [1, 1, 1]),
+        ] {
+            let planes = logits.narrow(2, part.start[0], part.shape[0]).unwrap();
+            for with_scores in [false, true] {
+                let of = |piece: Result<Piece>| piece.unwrap().wait().unwrap();
+                let here = of(Piece::cut_here(&planes, part, with_scores));
+                let there = of(Piece::cut_there(&planes, part, with_scores, &transfers));
+                assert_eq!(here.labels, there.labels, "{part:?}");
+                assert_eq!(here.labels.dim(), part.shape.into());
+                assert_eq!(here.scores, there.scores, "{part:?}");
+                assert_eq!(here.scores.is_some(), with_scores);
+            }
         }
     }
 }

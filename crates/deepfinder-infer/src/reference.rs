@@ -1,4 +1,4 @@
-use candle_conv3d::softmax_channels;
+use candle_conv3d::{Transfers, softmax_channels};
 use deepfinder_core::Progress;
 use deepfinder_net::UNet;
 use ndarray::{Array4, ArrayView4, Axis, s};
@@ -57,6 +57,7 @@ pub(crate) fn run(
 
     // Sums of the scores in the planes that the patches of one z reach.
     let mut sums = Array4::<f32>::zeros((net.classes(), kept, height, width));
+    let transfers = Transfers::new(net.device());
     let patches = z_starts.len() * y_starts.len() * x_starts.len();
     progress.begin("segmenting", patches as u64, "patches");
     for (i, &z) in z_starts.iter().enumerate() {
@@ -64,7 +65,7 @@ pub(crate) fn run(
             for &x in &x_starts {
                 progress.check()?;
                 let start = [z, y, x].map(|voxel| voxel as isize - CROP as isize);
-                let voxels = input.read(start, [patch; 3], net.device())?;
+                let voxels = input.read(start, [patch; 3], &transfers)?;
                 let mut logits = net.forward(&voxels)?;
                 for axis in 2..5 {
                     logits = logits.narrow(axis, CROP, kept)?;

@@ -3,9 +3,10 @@ use std::time::Instant;
 use deepfinder_core::{Label, Moments, Progress, VolumeReader, VolumeWriter};
 use deepfinder_net::{Precision, UNet};
 
-use crate::exact::View;
 use crate::input::Input;
 use crate::output::Output;
+use crate::streams::Pace;
+use crate::tile::View;
 use crate::tiling::Demand;
 use crate::{InferError, Plan, Result, SegmentParams, exact, reference};
 
@@ -124,7 +125,12 @@ pub fn segment_with_all(
                 Some(core) => demand.with_core(core),
                 None => demand.tiling(),
             };
-            exact::run(&views, &input, tiling, &mut output, progress)?
+            let pace = if net.device().is_cpu() {
+                Pace::InTurn
+            } else {
+                Pace::Beside
+            };
+            exact::run(&views, &input, tiling, pace, &mut output, progress)?
         }
         Plan::Reference { .. } if !exact::is_single(&views) => return Err(InferError::ReferenceOfSeveral),
         Plan::Reference { patch } => reference::run(net, &input, patch, &mut output, progress)?,

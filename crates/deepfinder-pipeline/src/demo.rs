@@ -79,7 +79,7 @@ pub fn demo(job: &DemoJob, device: &Device, progress: &dyn Progress) -> Result<D
         precision: job.precision,
         ..RunOptions::default()
     };
-    let summary = run_project(&project, options, device, progress)?;
+    let summary = run_project(&project, options, std::slice::from_ref(device), progress)?;
     let (Some(evaluation), Some(test)) = (summary.evaluation, project.tomograms_for(Split::Test).next())
     else {
         return Err(PipelineError::input("the demo has nothing to score"));

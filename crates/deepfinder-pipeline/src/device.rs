@@ -16,23 +16,90 @@ pub struct DeviceReport {
     pub what: String,
 }
 
+/// A device by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Auto,
+    Cpu,
+    Gpu(usize),
+}
+
 /// The device of a `--device` argument: `auto`, `cpu`, or `cuda` with `:N` for another than the first.
 ///
 /// `auto` takes the first GPU, and where none can be used the processor, with a warning that says why.
 ///
 /// # Errors
-/// [`PipelineError::Input`] for a device that is not there, with the reason.
+/// [`PipelineError::Input`] for a device that is not there, with the reason, and for several of them.
 pub fn device(name: &str) -> Result<Device> {
-    let unknown = || PipelineError::input(format!("`{name}` is no device: use auto, cpu, cuda or cuda:N"));
-    match name.split_once(':') {
-        None if name == "auto" => Ok(gpu(0).unwrap_or_else(|reason| {
+    match named(name)?.as_slice() {
+        [(part, device)] => open(part, *device),
+        _ => Err(PipelineError::input(format!(
+            "`{name}` names several devices: only `segment` and `run` share their tomograms among them, all else takes one"
+        ))),
+    }
+}
+
+/// The devices of a `--device` argument, at least one, for work that can be shared: one as [`device`] takes it, or several GPUs with
+/// commas between them (`cuda:0,cuda:1`).
+///
+/// # Errors
+/// [`PipelineError::Input`] for a device that is not there, with the reason; for one that is named twice, and for
+/// another than a GPU among several.
+pub fn device_list(names: &str) -> Result<Vec<Device>> {
+    let named = named(names)?;
+    named
+        .into_iter()
+        .map(|(part, device)| open(part, device))
+        .collect()
+}
+
+/// What the names mean, each beside its word.
+fn named(names: &str) -> Result<Vec<(&str, Named)>> {
+    let mut devices: Vec<(&str, Named)> = Vec::new();
+    for part in names.split(',').map(str::trim) {
+        let ordinal = match part.split_once(':') {
+            None if part == "cuda" => Some(0),
+            Some(("cuda", ordinal)) => ordinal.parse().ok(),
+            _ => None,
+        };
+        let device = match (part, ordinal) {
+            ("auto", _) => Named::Auto,
+            ("cpu", _) => Named::Cpu,
+            (_, Some(ordinal)) => Named::Gpu(ordinal),
+            _ => {
+                return Err(PipelineError::input(format!(
+                    "`{part}` is no device: use auto, cpu, cuda or cuda:N, or several GPUs as cuda:0,cuda:1"
+                )));
+            }
+        };
+        if devices.iter().any(|(_, other)| *other == device) {
+            return Err(PipelineError::input(format!(
+                "`{names}` names the same device twice: name each once"
+            )));
+        }
+        devices.push((part, device));
+    }
+    let alone = devices
+        .iter()
+        .find(|(_, device)| !matches!(device, Named::Gpu(_)));
+    match alone {
+        Some((part, _)) if devices.len() > 1 => Err(PipelineError::input(format!(
+            "`{names}`: several devices must all be GPUs (cuda:0,cuda:1), and `{part}` is none: use it alone"
+        ))),
+        _ => Ok(devices),
+    }
+}
+
+fn open(name: &str, device: Named) -> Result<Device> {
+    match device {
+        Named::Auto => Ok(gpu(0).unwrap_or_else(|reason| {
             tracing::warn!("running on the processor: {reason}");
             Device::Cpu
         })),
-        None if name == "cpu" => Ok(Device::Cpu),
-        None if name == "cuda" => open(name, 0),
-        Some(("cuda", ordinal)) => open(name, ordinal.parse().map_err(|_| unknown())?),
-        _ => Err(unknown()),
+        Named::Cpu => Ok(Device::Cpu),
+        Named::Gpu(ordinal) => gpu(ordinal).map_err(|reason| {
+            PipelineError::input(format!("{name}: {reason}; use --device cpu or auto instead"))
+        }),
     }
 }
 
@@ -60,11 +127,6 @@ pub fn precision(name: &str, device: &Device) -> Result<Precision> {
             "`{name}` is no precision: use auto, f32 or bf16"
         ))),
     }
-}
-
-fn open(name: &str, ordinal: usize) -> Result<Device> {
-    gpu(ordinal)
-        .map_err(|reason| PipelineError::input(format!("{name}: {reason}; use --device cpu or auto instead")))
 }
 
 /// The devices and what is known of them.
@@ -156,5 +218,34 @@ mod tests {
             "{reason}"
         );
         assert!(devices().iter().any(|device| device.usable));
+    }
+
+    #[test]
+    fn several_gpus_are_named_once_each() {
+        let gpus = [("cuda:0", Named::Gpu(0)), ("cuda:3", Named::Gpu(3))];
+        assert_eq!(named("cuda:0,cuda:3").unwrap(), gpus);
+        assert_eq!(named("cuda:0, cuda:3").unwrap(), gpus);
+        assert_eq!(named("cuda").unwrap(), [("cuda", Named::Gpu(0))]);
+        let refused = |names: &str| device_list(names).unwrap_err().to_string();
+        for names in ["cuda:0,cuda:0", "cuda,cuda:0", "cuda:1,cuda:2,cuda:1", "cpu,cpu"] {
+            assert!(refused(names).contains("twice"), "{names}: {}", refused(names));
+        }
+        for (names, alone) in [("cuda:0,cpu", "`cpu`"), ("auto,cuda:1", "`auto`")] {
+            let reason = refused(names);
+            assert!(
+                reason.contains("must all be GPUs") && reason.contains(alone),
+                "{reason}"
+            );
+        }
+        for (names, part) in [("cuda:0,", "``"), ("cuda:0,gpu1", "`gpu1`"), (",", "``")] {
+            let reason = refused(names);
+            assert!(reason.contains(&format!("{part} is no device")), "{reason}");
+        }
+        let reason = refused("cuda:4095,cuda:4096");
+        assert!(reason.starts_with("cuda:4095: "), "{reason}");
+        assert!(device_list("cpu").unwrap().len() == 1);
+        // Two are never taken for one.
+        let reason = device("cuda:0,cuda:1").unwrap_err().to_string();
+        assert!(reason.contains("names several devices"), "{reason}");
     }
 }

@@ -8,7 +8,7 @@ use candle_conv3d::{
     softmax_channels, upsample2_conv2,
 };
 use candle_core::{DType, Device, Tensor, Var};
-use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume};
+use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume, VolumeWriter};
 use deepfinder_infer::{Plan, SegmentParams, segment};
 use deepfinder_net::{Metadata, Precision, UNet, Weights};
 use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train_on};
@@ -62,7 +62,7 @@ pub fn check_device(device: &Device, progress: &dyn Progress) -> Result<Vec<Devi
         checks.extend(check_ops(device, precision).on(here)?);
         checks.push(check_network(device, precision).on(here)?);
     }
-    checks.push(check_segmentation(device, progress)?);
+    checks.extend(check_segmentation(device, progress)?);
     for &precision in precisions {
         checks.push(check_training(device, precision, progress)?);
     }
@@ -294,11 +294,11 @@ fn voxels(side: usize) -> Result<Array3<f32>> {
     Array3::from_shape_vec([side; 3], values).on(here)
 }
 
-/// A segmentation in tiles, plane by plane, as tomograms are.
-fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<DeviceCheck> {
+/// A segmentation in tiles, plane by plane, as tomograms are; its labels, and its score maps.
+fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<[DeviceCheck; 2]> {
     let here = Path::new("check-device");
     let tomogram = Volume::new(voxels(72)?);
-    let labels = |device: &Device, tile: Option<[usize; 3]>| -> Result<Vec<u8>> {
+    let segmented = |device: &Device, tile: Option<[usize; 3]>| -> Result<(Vec<u8>, Tensor)> {
         let net = weights()
             .and_then(|weights| UNet::new(&weights, device))
             .on(here)?;
@@ -307,14 +307,29 @@ fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<Device
             ..SegmentParams::default()
         };
         let mut slabs: Vec<Array3<Label>> = Vec::new();
-        segment(&net, &tomogram, &params, &mut slabs, &mut [], progress).on(here)?;
-        Ok(slabs.into_iter().flatten().collect())
+        let mut maps: Vec<Vec<Array3<f32>>> = vec![Vec::new(); net.classes()];
+        let mut scores: Vec<&mut dyn VolumeWriter<f32>> = maps.iter_mut().map(|map| map as _).collect();
+        segment(&net, &tomogram, &params, &mut slabs, &mut scores, progress).on(here)?;
+        let scores: Vec<f32> = maps.into_iter().flatten().flatten().collect();
+        let length = scores.len();
+        let scores = Tensor::from_vec(scores, length, &Device::Cpu).on(here)?;
+        Ok((slabs.into_iter().flatten().collect(), scores))
     };
-    Ok(DeviceCheck {
-        what: "labels of a segmentation in tiles".to_owned(),
-        found: unlike(&labels(device, Some([36, 72, 40]))?, &labels(&Device::Cpu, None)?),
-        allowed: if device.is_cpu() { 0.0 } else { LABELS_ALLOWED },
-    })
+    let (labels, scores) = segmented(device, Some([36, 72, 40]))?;
+    let (expected_labels, expected_scores) = segmented(&Device::Cpu, None)?;
+    let of_gpu = |allowed: f64| if device.is_cpu() { 0.0 } else { allowed };
+    Ok([
+        DeviceCheck {
+            what: "labels of a segmentation in tiles".to_owned(),
+            found: unlike(&labels, &expected_labels),
+            allowed: of_gpu(LABELS_ALLOWED),
+        },
+        DeviceCheck {
+            what: "scores of a segmentation in tiles".to_owned(),
+            found: difference(&scores, &expected_scores).on(here)?,
+            allowed: of_gpu(allowed(Precision::F32)),
+        },
+    ])
 }
 
 /// The losses along a short training.
@@ -404,7 +419,7 @@ mod tests {
     #[test]
     fn the_processor_agrees_with_itself() {
         let checks = check_device(&Device::Cpu, &NoProgress).unwrap();
-        assert_eq!(checks.len(), PROBLEMS.len() + 5);
+        assert_eq!(checks.len(), PROBLEMS.len() + 6);
         for check in &checks {
             assert!(check.holds() && check.found == 0.0, "{check:?}");
         }

@@ -46,6 +46,7 @@ mod project_edit;
 mod reader;
 mod run;
 mod segment;
+mod share;
 mod simulate;
 mod slices;
 mod stamps;
@@ -69,7 +70,7 @@ pub use consensus_averages::{PartAverage, average_parts};
 pub use convert::{ConvertJob, Converted, Row, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
-pub use device::{DeviceReport, device, devices, precision};
+pub use device::{DeviceReport, device, device_list, devices, precision};
 pub use device_check::{DeviceCheck, check_device};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
@@ -94,7 +95,7 @@ pub use run::{
     remember_training, run_project, run_stage, scores_folder, segment_job, target_job, thresholds_path,
     weights_path,
 };
-pub use segment::{SegmentJob, SegmentSummary, segment_tomogram};
+pub use segment::{SegmentJob, SegmentSummary, segment_jobs, segment_tomogram, segment_tomograms};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, StructureOptions, simulate_project};
 pub use slices::SlicesPicture;
 pub use target::{ShapeSource, TargetJob, TargetSummary, make_target};

@@ -20,7 +20,7 @@ use crate::train::{
 use crate::{
     Length, Model, PickJob, PickMethod, PipelineError, Project, ProjectTomogram, Result, SegmentJob,
     ShapeSource, Split, TargetJob, TrainPlan, TrainSettings, find_particles, make_target, open_label_map,
-    open_tomogram, pick_particles, segment_tomogram,
+    open_tomogram, pick_particles, segment_tomograms,
 };
 
 /// How to run a project.
@@ -60,14 +60,15 @@ pub struct RunSummary {
 
 /// Does all stages of a project: targets, training, segmentation, picking (with thresholds tuned before, where the project
 /// says so), evaluation. What is up to date is skipped;
-/// an interrupted training goes on where it stopped.
+/// an interrupted training goes on where it stopped. Training is done on the first device; tomograms are segmented on
+/// all of them, each on the next that is free.
 ///
 /// # Errors
 /// As the stages. What was done until then stays, and is skipped the next time.
 pub fn run_project(
     project: &Project,
     options: RunOptions,
-    device: &Device,
+    devices: &[Device],
     progress: &dyn Progress,
 ) -> Result<RunSummary> {
     let mut run = Run::begin(project, options)?;
@@ -81,14 +82,16 @@ pub fn run_project(
     }
     let weights = match &project.segment.weights {
         Some(weights) => project.resolve(weights),
-        None => run.train(device, progress)?,
+        None => run.train(devices, progress)?,
     };
     if project.pick.tuned {
-        run.tune(&weights, device, progress)?;
+        run.tune(&weights, devices, progress)?;
     }
     let mut evaluated = Vec::new();
-    for tomogram in project.tomograms_for(Split::Test) {
-        let labels = run.segment(tomogram, &weights, device, progress)?;
+    let tomograms: Vec<_> = project.tomograms_for(Split::Test).collect();
+    run.segment(&tomograms, &weights, devices, progress)?;
+    for tomogram in tomograms {
+        let labels = labels_path(project, tomogram);
         let picks = run.pick(tomogram, &labels, progress)?;
         if tomogram.picks.is_some() {
             evaluated.push((tomogram, picks));
@@ -126,13 +129,13 @@ pub fn run_stage(
     project: &Project,
     stage: &Stage,
     options: RunOptions,
-    device: &Device,
+    devices: &[Device],
     progress: &dyn Progress,
 ) -> Result<RunSummary> {
     let mut run = Run::begin(project, options)?;
     match stage {
         Stage::Target(name) => run.target(project.tomogram(name)?, progress)?,
-        Stage::Train => drop(run.train(device, progress)?),
+        Stage::Train => drop(run.train(devices, progress)?),
         Stage::Segment(name) => {
             let weights = weights_path(project);
             if !weights.is_file() {
@@ -141,7 +144,7 @@ pub fn run_stage(
                     weights.display()
                 )));
             }
-            run.segment(project.tomogram(name)?, &weights, device, progress)?;
+            run.segment(&[project.tomogram(name)?], &weights, devices, progress)?;
         }
         Stage::Pick(name) => {
             let tomogram = project.tomogram(name)?;
@@ -193,21 +196,28 @@ impl<'a> Run<'a> {
         stamp: &Stamp,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let skipped = !self.options.fresh && self.stamps.is_current(product, stamp);
-        let report = StageReport {
-            stage,
-            subject: subject.to_owned(),
-            product: product.to_owned(),
-            skipped,
-        };
-        if !skipped && !self.options.dry_run {
-            tracing::info!("{stage}: {subject}");
+        if self.is_due(stage, subject, product, stamp) {
             make_folder_of(product)?;
             work()?;
             self.stamps.record(product, stamp)?;
         }
-        self.stages.push(report);
         Ok(())
+    }
+
+    /// Reports a stage; whether it is to be done now.
+    fn is_due(&mut self, stage: &'static str, subject: &str, product: &Path, stamp: &Stamp) -> bool {
+        let skipped = !self.options.fresh && self.stamps.is_current(product, stamp);
+        self.stages.push(StageReport {
+            stage,
+            subject: subject.to_owned(),
+            product: product.to_owned(),
+            skipped,
+        });
+        let is_due = !skipped && !self.options.dry_run;
+        if is_due {
+            tracing::info!("{stage}: {subject}");
+        }
+        is_due
     }
 
     fn target(&mut self, tomogram: &ProjectTomogram, progress: &dyn Progress) -> Result<()> {
@@ -231,8 +241,11 @@ impl<'a> Run<'a> {
     }
 
     /// The weights that the project's training gives.
-    fn train(&mut self, device: &Device, progress: &dyn Progress) -> Result<PathBuf> {
+    fn train(&mut self, devices: &[Device], progress: &dyn Progress) -> Result<PathBuf> {
         let project = self.project;
+        let device = devices
+            .first()
+            .ok_or_else(|| PipelineError::input("there is no device to train on"))?;
         if project.tomograms_for(Split::Train).next().is_none() {
             return Err(nothing_to_train_on());
         }
@@ -268,45 +281,58 @@ impl<'a> Run<'a> {
         Ok(weights)
     }
 
+    /// Segments tomograms, those that are not up to date on all devices at once.
     fn segment(
         &mut self,
-        tomogram: &ProjectTomogram,
+        tomograms: &[&ProjectTomogram],
         weights: &Path,
-        device: &Device,
+        devices: &[Device],
         progress: &dyn Progress,
-    ) -> Result<PathBuf> {
-        let job = SegmentJob {
-            precision: self.options.precision,
-            force: self.options.force,
-            ..segment_job(self.project, tomogram)?
-        };
-        let labels = job.labels.clone();
+    ) -> Result<()> {
         let mut weights = vec![weights.to_owned()];
         weights.extend(ensemble(self.project));
-        let stamp = Stamp::new((job.options, job.plan, &job.scores, job.half_turn))
-            .file(&job.tomogram)
-            .files(weights.iter().map(PathBuf::as_path));
-        self.stage("segment", &tomogram.name, &labels, &stamp, || {
-            let models = weights.iter().map(|path| Model::read(path));
-            let models = models.collect::<Result<Vec<_>>>()?;
-            segment_tomogram(&job, &models, device, progress).map(|_| ())
+        let (mut jobs, mut stamps) = (Vec::new(), Vec::new());
+        for tomogram in tomograms {
+            let job = SegmentJob {
+                precision: self.options.precision,
+                force: self.options.force,
+                ..segment_job(self.project, tomogram)?
+            };
+            let stamp = Stamp::new((job.options, job.plan, &job.scores, job.half_turn))
+                .file(&job.tomogram)
+                .files(weights.iter().map(PathBuf::as_path));
+            let is_due = self.is_due("segment", &tomogram.name, &job.labels, &stamp);
+            if is_due {
+                make_folder_of(&job.labels)?;
+                jobs.push(job);
+                stamps.push(stamp);
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let models = weights.iter().map(|path| Model::read(path));
+        let models = models.collect::<Result<Vec<_>>>()?;
+        segment_tomograms(&jobs, &models, devices, progress, |index, summary| {
+            self.stamps.record(&summary.labels, &stamps[index])
         })?;
-        Ok(labels)
+        Ok(())
     }
 
     /// Finds the thresholds that are best on the validation tomograms.
-    fn tune(&mut self, weights: &Path, device: &Device, progress: &dyn Progress) -> Result<()> {
+    fn tune(&mut self, weights: &Path, devices: &[Device], progress: &dyn Progress) -> Result<()> {
         let project = self.project;
         let path = thresholds_path(project);
         let mut stamp = Stamp::new((&project.pick, &project.classes, &project.evaluate.radius));
-        let mut tomograms = Vec::new();
-        for tomogram in project.tomograms_for(Split::Validate) {
-            let Some(annotations) = &tomogram.picks else {
-                continue;
-            };
-            let labels = self.segment(tomogram, weights, device, progress)?;
-            stamp = stamp.file(&labels).file(&project.resolve(annotations));
-            tomograms.push(tomogram);
+        let tomograms: Vec<_> = project
+            .tomograms_for(Split::Validate)
+            .filter(|tomogram| tomogram.picks.is_some())
+            .collect();
+        self.segment(&tomograms, weights, devices, progress)?;
+        for tomogram in &tomograms {
+            stamp = stamp.file(&labels_path(project, tomogram));
+            let annotations = tomogram.picks.as_ref().map(|path| project.resolve(path));
+            stamp = stamp.files(annotations.as_deref());
         }
         if tomograms.is_empty() {
             return Err(PipelineError::input(

@@ -3,11 +3,12 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use deepfinder_core::{Progress, VolumeReader, VolumeWriter};
 use deepfinder_infer::{Plan, SegmentParams, SegmentReport, segment_with_all};
-use deepfinder_io::{MrcWriter, check_writable};
+use deepfinder_io::{MrcWriter, check_writable, open_volume};
 use deepfinder_net::{Precision, UNet};
 use serde::Serialize;
 
 use crate::error::OnFile;
+use crate::share::{Share, share};
 use crate::{Model, PipelineError, Result, TomogramOptions, open_tomogram};
 
 /// A segmentation to do.
@@ -107,6 +108,105 @@ pub fn segment_tomogram(
     Ok(summary(job, first, tomogram, &report))
 }
 
+/// Labels the voxels of several tomograms as [`segment_tomogram`] does, each on the next free device. `done` hears of
+/// each as soon as its files are there. Which device computes a tomogram makes no difference where all are of one kind.
+///
+/// # Errors
+/// As [`segment_tomogram`]; what is wrong with a tomogram's header or an output is found before the first is begun.
+/// Where two would write the same file. Tomograms that were done until then stay.
+pub fn segment_tomograms(
+    jobs: &[SegmentJob],
+    models: &[Model],
+    devices: &[Device],
+    progress: &dyn Progress,
+    done: impl FnMut(usize, &SegmentSummary) -> Result<()> + Send,
+) -> Result<Vec<SegmentSummary>> {
+    let mut shares = Vec::with_capacity(jobs.len());
+    for (index, job) in jobs.iter().enumerate() {
+        if let Some(other) = jobs[..index].iter().find(|other| other.labels == job.labels) {
+            return Err(PipelineError::input(format!(
+                "{} and {} would both be written to {}: segment them one by one, or rename one",
+                other.tomogram.display(),
+                job.tomogram.display(),
+                job.labels.display()
+            )));
+        }
+        let voxels = check_early(job, models)?;
+        shares.push(Share { job, voxels });
+    }
+    if devices.len() > jobs.len() && !jobs.is_empty() {
+        tracing::warn!(
+            "a tomogram is segmented on one device: {} of {} devices have nothing to do",
+            devices.len() - jobs.len(),
+            devices.len()
+        );
+    }
+    let what = format!("segmenting {} tomograms", jobs.len());
+    let work = |job: &&SegmentJob, device: &Device, progress: &dyn Progress| {
+        segment_tomogram(job, models, device, progress)
+    };
+    share(&what, &shares, devices, progress, work, done)
+}
+
+/// What can be said without a word in the log: it comes when the tomogram's turn comes. Gives its voxels.
+fn check_early(job: &SegmentJob, models: &[Model]) -> Result<u64> {
+    check_output(&job.labels, &job.tomogram)?;
+    let file = open_volume(&job.tomogram)?;
+    let voxel_size = job.options.voxel_size.or(file.voxel_size());
+    if voxel_size.is_some() && !job.force {
+        for model in models {
+            model.check_voxel_size(&job.tomogram, voxel_size, false)?;
+        }
+    }
+    Ok(file.shape().iter().map(|side| *side as u64).product())
+}
+
+/// The jobs that segment each of these tomograms as `like` says. One is written where that says; of several each is
+/// written into that folder, which is made where it is not there, under its own name, and its score maps into a folder
+/// of its name in that for score maps.
+///
+/// # Errors
+/// Where the folder is no folder or cannot be made.
+pub fn segment_jobs(tomograms: &[PathBuf], like: &SegmentJob) -> Result<Vec<SegmentJob>> {
+    if let [tomogram] = tomograms {
+        let tomogram = tomogram.clone();
+        return Ok(vec![SegmentJob {
+            tomogram,
+            ..like.clone()
+        }]);
+    }
+    let folder = &like.labels;
+    if folder.is_file() || folder.extension().is_some_and(|ending| ending == "mrc") {
+        return Err(PipelineError::input(format!(
+            "{}: of several tomograms the label maps go into a folder; name one",
+            folder.display()
+        )));
+    }
+    std::fs::create_dir_all(folder)
+        .map_err(|source| PipelineError::file(folder, "the folder for label maps cannot be made", source))?;
+    let job = |tomogram: &PathBuf| {
+        let name = name_of(tomogram);
+        SegmentJob {
+            tomogram: tomogram.clone(),
+            labels: folder.join(format!("{name}.mrc")),
+            scores: like.scores.as_ref().map(|folder| folder.join(&name)),
+            ..like.clone()
+        }
+    };
+    Ok(tomograms.iter().map(job).collect())
+}
+
+/// A file's name without what says its format.
+fn name_of(tomogram: &Path) -> String {
+    let stem = |path: &Path| PathBuf::from(path.file_stem().unwrap_or_default());
+    let is_packed = tomogram
+        .extension()
+        .is_some_and(|ending| ending == "gz" || ending == "bz2");
+    let name = stem(tomogram);
+    let name = if is_packed { stem(&name) } else { name };
+    name.to_string_lossy().into_owned()
+}
+
 /// That the scores of two models mean the same.
 fn check_same_classes(first: &Model, other: &Model) -> Result<()> {
     let names = |model: &Model| -> Vec<String> {
@@ -175,4 +275,130 @@ pub(crate) fn check_output(output: &Path, input: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use deepfinder_core::{NoProgress, Volume, VoxelSize};
+    use deepfinder_io::write_mrc;
+    use deepfinder_net::{Metadata, Weights};
+    use ndarray::Array3;
+
+    use super::*;
+
+    fn models() -> Vec<Model> {
+        let weights = Weights::initial(3, 1, Metadata::for_classes(["a", "b"])).unwrap();
+        let path = PathBuf::from("w.safetensors");
+        vec![Model { path, weights }]
+    }
+
+    /// Tomograms of different sizes, and the job that is like theirs.
+    fn tomograms(folder: &Path) -> (Vec<PathBuf>, SegmentJob) {
+        let one = |index: usize| {
+            let shape = (8 + 4 * index, 12, 20 - 4 * index);
+            let voxels =
+                Array3::from_shape_fn(shape, |(z, y, x)| ((z * 31 + y * 17 + x * 7 + index) % 13) as f32);
+            let path = folder.join(format!("t{index}.mrc"));
+            write_mrc(
+                &path,
+                &Volume::new(voxels).with_voxel_size(VoxelSize::new(10.0).unwrap()),
+            )
+            .unwrap();
+            path
+        };
+        let job = SegmentJob {
+            tomogram: PathBuf::new(),
+            options: TomogramOptions::default(),
+            labels: PathBuf::new(),
+            scores: None,
+            plan: Plan::default(),
+            half_turn: false,
+            precision: Precision::F32,
+            force: false,
+        };
+        ((0..4).map(one).collect(), job)
+    }
+
+    #[test]
+    fn devices_share_tomograms_and_results_do_not_depend_on_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tomograms, like) = tomograms(folder.path());
+        let models = models();
+        let files = |devices: &[Device]| {
+            let labels = folder.path().join(format!("by{}", devices.len()));
+            let like = SegmentJob {
+                scores: Some(labels.join("scores")),
+                labels,
+                ..like.clone()
+            };
+            let jobs = segment_jobs(&tomograms, &like).unwrap();
+            let mut written = 0;
+            let summaries = segment_tomograms(&jobs, &models, devices, &NoProgress, |index, summary| {
+                assert!(summary.labels == jobs[index].labels && summary.labels.is_file());
+                written += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!((written, summaries.len()), (4, 4));
+            let shapes = summaries.iter().map(|summary| summary.shape[0]);
+            assert!(shapes.eq([8, 12, 16, 20]));
+            let names = (0..4).flat_map(|t| {
+                let scores = (0..3).map(move |class| format!("scores/t{t}/class{class}.mrc"));
+                scores.chain([format!("t{t}.mrc")])
+            });
+            let read = |name: String| std::fs::read(like.labels.join(name)).unwrap();
+            names.map(read).collect::<Vec<_>>()
+        };
+        let one = files(&[Device::Cpu]);
+        assert_eq!(one.len(), 16);
+        assert!(files(&[Device::Cpu, Device::Cpu]) == one);
+        assert!(files(&[Device::Cpu, Device::Cpu, Device::Cpu, Device::Cpu, Device::Cpu]) == one);
+    }
+
+    #[test]
+    fn what_cannot_work_is_found_before_the_first_is_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut tomograms, mut like) = tomograms(folder.path());
+        like.labels = folder.path().join("labels");
+        let refused = |tomograms: &[PathBuf], like: &SegmentJob| {
+            let jobs = segment_jobs(tomograms, like)?;
+            let begun = |_: usize, _: &SegmentSummary| Err(PipelineError::input("begun"));
+            segment_tomograms(&jobs, &models(), &[Device::Cpu], &NoProgress, begun)
+        };
+        let reason = refused(&tomograms, &like).unwrap_err().to_string();
+        assert_eq!(reason, "begun");
+        tomograms.push(folder.path().join("missing.mrc"));
+        let reason = refused(&tomograms, &like).unwrap_err().to_string();
+        assert!(reason.contains("missing.mrc"), "{reason}");
+        tomograms[4] = tomograms[0].clone();
+        let reason = refused(&tomograms, &like).unwrap_err().to_string();
+        assert!(reason.contains("would both be written"), "{reason}");
+        tomograms.truncate(2);
+        // Into the folder of the tomograms.
+        let beside = SegmentJob {
+            labels: folder.path().to_owned(),
+            ..like.clone()
+        };
+        let reason = refused(&tomograms, &beside).unwrap_err().to_string();
+        assert!(reason.contains("overwrite the input"), "{reason}");
+        like.labels = folder.path().join("labels.mrc");
+        let reason = refused(&tomograms, &like).unwrap_err().to_string();
+        assert!(
+            reason.contains("into a folder") && !like.labels.exists(),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn names_are_without_endings() {
+        for (file, name) in [
+            ("a/tomo.mrc", "tomo"),
+            ("tomo.mrc.gz", "tomo"),
+            ("ts_1.rec", "ts_1"),
+            ("s3://bucket/run.zarr", "run"),
+            ("tomo", "tomo"),
+        ] {
+            assert_eq!(name_of(Path::new(file)), name);
+        }
+    }
 }

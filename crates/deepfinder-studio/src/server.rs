@@ -69,8 +69,8 @@ impl Studio {
             tomogram,
         } = open_project_or_tomogram(&options.target)?;
         // Found before the page is opened, not when a button is pressed.
-        let device = deepfinder_pipeline::device(&options.device)?;
-        deepfinder_pipeline::precision(&options.precision, &device)?;
+        let devices = deepfinder_pipeline::device_list(&options.device)?;
+        deepfinder_pipeline::precision(&options.precision, &devices[0])?;
         let listen = |port: u16| TcpListener::bind((options.host.as_str(), port));
         let listener = listen(options.port).map_err(|source| StudioError::Listen {
             host: options.host.clone(),

@@ -148,6 +148,17 @@ impl Adam {
         let correction2 = 1.0 - beta2.powf(exponent);
         for moving in &mut self.variables {
             let gradient = moving.gradient(gradients)?;
+            #[cfg(feature = "cuda")]
+            if gradient.device().is_cuda() && gradient.dtype() == DType::F32 {
+                let of = [gradient, &moving.first, &moving.second];
+                let betas = [beta1, beta2];
+                let [change, first, second] =
+                    candle_conv3d::adam_step(of, betas, epsilon, learning_rate, scale, self.steps)?;
+                let moved = (moving.variable.as_detached_tensor() - change)?;
+                moving.variable.set(&moved)?;
+                (moving.first, moving.second) = (first, second);
+                continue;
+            }
             moving.first = ((&moving.first * beta1)? + (gradient * ((1.0 - beta1) * scale))?)?;
             let square = (gradient.sqr()? * ((1.0 - beta2) * scale * scale))?;
             moving.second = ((&moving.second * beta2)? + square)?;

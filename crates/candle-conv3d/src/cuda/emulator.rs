@@ -14,8 +14,10 @@ use std::{
 };
 
 use super::{
-    ConvolutionPlan, Element, Program, channelwise, pack_convolution, pack_upsample, packed_convolution,
-    packed_upsample, program::Place,
+    ConvolutionPlan, Element, Program, channelwise,
+    optimiser::{AdamStep, adam},
+    pack_convolution, pack_upsample, packed_convolution, packed_upsample,
+    program::Place,
 };
 use crate::{
     config::{Activation, Padding},
@@ -606,6 +608,37 @@ fn the_sums_of_a_loss_and_its_gradient_are_right() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn a_step_of_adam_is_that_of_the_paper() {
+    for values in [1, 300, 5000] {
+        // Not whole, but each operation is done in the same order and rounds in the same way.
+        let some = |seed: u32| -> Vec<f32> {
+            let numbers = whole_numbers(values, seed).into_iter().enumerate();
+            numbers.map(|(i, n)| n * 0.3 + (i % 17) as f32 * 0.01).collect()
+        };
+        let (gradient, first) = (some(1), some(2));
+        let second: Vec<f32> = some(3).iter().map(|value| value * value).collect();
+        let step = AdamStep {
+            first: [0.9, 0.05],
+            second: [0.999, 0.001],
+            second_correction: 1.7,
+            epsilon: 0.01,
+            rate: 0.02,
+        };
+        let program = adam(values, &step).unwrap();
+        let found = run(&program, &[&gradient, &first, &second]);
+        let mut expected = vec![0.0; 3 * values];
+        for i in 0..values {
+            let mean = first[i] * 0.9 + gradient[i] * 0.05;
+            let square = second[i] * 0.999 + gradient[i] * gradient[i] * 0.001;
+            expected[i] = mean / ((square * 1.7).sqrt() + 0.01) * 0.02;
+            expected[values + i] = mean;
+            expected[2 * values + i] = square;
+        }
+        assert_equal("adam", found, &expected);
     }
 }
 

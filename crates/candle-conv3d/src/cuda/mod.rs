@@ -5,6 +5,7 @@
 //! only allocate, launch and convert.
 
 mod convolution;
+mod optimiser;
 mod program;
 mod voxels;
 
@@ -16,11 +17,15 @@ mod device;
 mod ops;
 #[cfg(feature = "cuda")]
 mod packed;
+#[cfg(feature = "cuda")]
+mod transfer;
 
 mod emulator;
 
 #[cfg(feature = "cuda")]
 pub use classes::{class_gradient, class_sums};
+#[cfg(feature = "cuda")]
+pub use optimiser::adam_step;
 pub(crate) use {
     convolution::{
         ConvolutionPlan, pack_convolution, pack_upsample, packed_convolution, packed_upsample, upsample,
@@ -33,4 +38,5 @@ pub(crate) use {
 pub(crate) use {
     ops::{Input, apply, apply_into, apply_to},
     packed::PackedOnGpu,
+    transfer::Pinned,
 };

@@ -141,7 +141,7 @@ impl Bench<'_> {
             precision: self.job.precision,
             ..RunOptions::default()
         };
-        let summary = run_project(project, options, self.device, self.progress)?;
+        let summary = run_project(project, options, std::slice::from_ref(self.device), self.progress)?;
         let Some(Evaluation::Particles { report, .. }) = summary.evaluation else {
             return Err(PipelineError::input("the benchmark has nothing to score"));
         };

@@ -10,8 +10,8 @@ use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use deepfinder_core::Progress;
 use deepfinder_pipeline::{
-    MetricsLine, PipelineError, Project, RunOptions, RunSummary, Split, Stage, all_weights, device, pick_job,
-    precision, run_project, run_stage, segment_job, target_job, target_path, training_iterations,
+    MetricsLine, PipelineError, Project, RunOptions, RunSummary, Split, Stage, all_weights, device_list,
+    pick_job, precision, run_project, run_stage, segment_job, target_job, target_path, training_iterations,
     training_metrics,
 };
 use futures_util::stream::{Stream, unfold};
@@ -110,8 +110,8 @@ fn execute(
     [device_name, precision_name]: &[String; 2],
     progress: &dyn Progress,
 ) -> Result<Vec<Product>, PipelineError> {
-    let device = device(device_name)?;
-    options.precision = precision(precision_name, &device)?;
+    let devices = device_list(device_name)?;
+    options.precision = precision(precision_name, &devices[0])?;
     let mut products = Vec::new();
     let mut keep = |summary: RunSummary| {
         products.extend(summary.stages.into_iter().map(|stage| Product {
@@ -121,7 +121,7 @@ fn execute(
         }));
     };
     if stages.is_empty() {
-        keep(run_project(project, options, &device, progress)?);
+        keep(run_project(project, options, &devices, progress)?);
     }
     for stage in stages {
         // Targets are cheap to find up to date, and only what was asked for is done anew.
@@ -130,7 +130,7 @@ fn execute(
             project,
             stage,
             RunOptions { fresh, ..options },
-            &device,
+            &devices,
             progress,
         )?);
     }
