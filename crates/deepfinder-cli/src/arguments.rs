@@ -350,6 +350,9 @@ pub(crate) struct IngredientArgs {
     /// Decay of a moving average of the weights, which is then what is validated and kept
     #[arg(long, value_name = "DECAY")]
     ema: Option<f64>,
+    /// Learn kernels that are standardised and have residual branches; `--residual=false` leaves it out
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    residual: Option<bool>,
     /// Mix each patch with another; parameter of the beta distribution that the parts are drawn from
     #[arg(long, value_name = "ALPHA")]
     mixup: Option<f64>,
@@ -378,6 +381,7 @@ impl IngredientArgs {
             label_smoothing: self.label_smoothing,
             focal: self.focal,
             ema: self.ema,
+            residual: self.residual,
             mixup: self.mixup,
             negatives: self.negatives,
             contrast: self.contrast,
