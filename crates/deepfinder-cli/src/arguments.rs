@@ -694,7 +694,7 @@ pub(crate) struct AverageArgs {
     /// Only particles of this label
     #[arg(long, value_name = "LABEL")]
     pub(crate) label: Option<u8>,
-    /// A map to align to, bright in the particle; without one the particles need rotations
+    /// A map to align to, bright in the particle; without one the particles need rotations. One larger than the box is cut to it
     #[arg(long, short, value_name = "MAP")]
     pub(crate) reference: Option<PathBuf>,
     /// Side of a particle's box, in voxels or Å: about twice its diameter [default: the reference's]
