@@ -316,6 +316,13 @@ fn a_missing_voxel_size_is_said_once() {
     let plan = bench.run("train . --dry-run --device cpu");
     plan.success();
     assert_eq!(plan.stderr(), "");
+    for (flag, expected) in [
+        ("--residual", serde_json::json!("Residual")),
+        ("--residual=false", serde_json::Value::Null),
+    ] {
+        let plan = bench.run(&format!("train --dry-run --device cpu --json {flag} ."));
+        assert_eq!(json(&plan.success())["params"]["parametrisation"], expected);
+    }
 }
 
 #[test]

@@ -294,16 +294,18 @@ fn take(pose: &mut Pose, best: Option<Found>) {
     }
 }
 
-/// A reference for both half-sets, in the middle of a box of that side.
+/// A reference for both half-sets, in the middle of a box of that side: padded with zeros, or cut, on each axis.
 pub(crate) fn in_box(map: &Array3<f32>, side: usize) -> Array3<f32> {
     let shape: [usize; 3] = map.dim().into();
-    let mut padded = Array3::zeros([side; 3]);
-    // Centres are at `side / 2` in both.
-    let [z, y, x] = shape.map(|length| side / 2 - length / 2);
-    padded
-        .slice_mut(s![z..z + shape[0], y..y + shape[1], x..x + shape[2]])
-        .assign(map);
-    padded
+    let mut boxed = Array3::zeros([side; 3]);
+    // Centres are at `side / 2` and `length / 2`.
+    let [to_z, to_y, to_x] = shape.map(|length| (side / 2).saturating_sub(length / 2));
+    let [z, y, x] = shape.map(|length| (length / 2).saturating_sub(side / 2));
+    let [depth, height, width] = shape.map(|length| length.min(side));
+    boxed
+        .slice_mut(s![to_z..to_z + depth, to_y..to_y + height, to_x..to_x + width])
+        .assign(&map.slice(s![z..z + depth, y..y + height, x..x + width]));
+    boxed
 }
 
 #[cfg(test)]
@@ -380,11 +382,26 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_reference_keeps_its_centre() {
-        for side in [7, 8] {
-            let mut small = Array3::zeros([side; 3]);
-            small[[side / 2; 3]] = 1.0;
-            assert_eq!(in_box(&small, 12)[[6, 6, 6]], 1.0);
+    fn a_smaller_or_larger_reference_keeps_its_centre() {
+        for (shape, side) in [
+            ([7; 3], 12),
+            ([8; 3], 12),
+            ([17; 3], 12),
+            ([18, 5, 12], 12),
+            ([9; 3], 8),
+        ] {
+            let map = Array3::from_shape_fn(shape, |(z, y, x)| (1 + (z * 31 + y) * 37 + x) as f32);
+            let boxed = in_box(&map, side);
+            assert_eq!(boxed.dim(), (side, side, side));
+            for ((z, y, x), &value) in boxed.indexed_iter() {
+                let at = |i: usize, length: usize| (i + length / 2).checked_sub(side / 2);
+                let from = (at(z, shape[0]), at(y, shape[1]), at(x, shape[2]));
+                let expected = match from {
+                    (Some(z), Some(y), Some(x)) => map.get([z, y, x]).copied().unwrap_or(0.0),
+                    _ => 0.0,
+                };
+                assert_eq!(value, expected, "{shape:?} {z} {y} {x}");
+            }
         }
     }
 }

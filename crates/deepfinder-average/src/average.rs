@@ -8,6 +8,9 @@ use crate::subtomogram::{Pose, Source, poses};
 use crate::sums::Sums;
 use crate::{AverageError, AverageParams, FSC_GOLD_STANDARD, Fsc, FscCurves, Result};
 
+/// Part of a reference's power (the sum of squares) that must lie in the box: what is cut off is noise, or little.
+const MOST_OF_A_REFERENCE: f64 = 0.9;
+
 /// Relative difference of voxel sizes up to which tomograms and reference fit together: what headers round away.
 const VOXEL_SIZE_TOLERANCE: f32 = 0.02;
 
@@ -84,11 +87,13 @@ pub fn average(
     };
     let mut averaged = match reference {
         Some(map) if params.iterations > 0 => {
-            let found = map.shape();
-            if found.iter().any(|&length| length > side || length == 0) {
-                return Err(AverageError::Reference { found, side });
-            }
             let reference = in_box(&map.voxels, side);
+            let power = |map: &Array3<f32>| map.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+            let inside = power(&reference) / power(&map.voxels);
+            if inside.is_nan() || inside < MOST_OF_A_REFERENCE {
+                let found = map.shape();
+                return Err(AverageError::Reference { found, side, inside });
+            }
             Averaged {
                 map: reference.clone(),
                 halves: [reference.clone(), reference],

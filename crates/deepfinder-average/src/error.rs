@@ -40,13 +40,17 @@ pub enum AverageError {
     },
     /// A reference that does not fit.
     #[error(
-        "the reference is {found:?} voxels (z, y, x), the box {side}³: give a cube of that side or smaller, or a larger box"
+        "the reference is {found:?} voxels (z, y, x), and {:.0} % of it lie in the middle {side}³, the box: give a larger box, or a \
+         reference that is not empty and has its particle in the middle",
+        100.0 * inside.max(0.0)
     )]
     Reference {
         /// Its size, `(z, y, x)`.
         found: [usize; 3],
         /// Side of the box in voxels.
         side: usize,
+        /// Part of its power inside the box, in [0, 1]; NaN where it is empty.
+        inside: f64,
     },
     /// Tomograms or reference at different scales.
     #[error(

@@ -303,7 +303,18 @@ fn what_cannot_be_averaged_is_refused() {
     let one_outside = [oriented([12.0; 3]), oriented([3.0, 12.0, 11.0])];
     assert!(refuse(&tomogram, &one_outside, None, &params).contains("1 particles have their whole box"));
     assert!(refuse(&tomogram, &two, None, &AverageParams::new(15)).contains("side_voxels is 15"));
-    assert!(refuse(&tomogram, &two, Some(&density()), &params).contains("[24, 24, 24]"));
+    let with_voxel = |at: [usize; 3], value: f32| {
+        let mut map = Array3::zeros([24; 3]);
+        map[at] = value;
+        Volume::new(map)
+    };
+    let off_centre = refuse(&tomogram, &two, Some(&with_voxel([3, 12, 12], 1.0)), &params);
+    assert!(
+        off_centre.contains("[24, 24, 24]") && off_centre.contains(" 0 %"),
+        "{off_centre}"
+    );
+    let empty = refuse(&tomogram, &two, Some(&with_voxel([12; 3], 0.0)), &params);
+    assert!(empty.contains("not empty"), "{empty}");
     let other = Volume::new(Array3::zeros((8, 8, 8))).with_voxel_size(VoxelSize::new(13.0).unwrap());
     let ten = tomogram.clone().with_voxel_size(VoxelSize::new(10.0).unwrap());
     assert!(refuse(&ten, &two, Some(&other), &params).contains("10 Å and of 13 Å"));

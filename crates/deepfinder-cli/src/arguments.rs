@@ -351,6 +351,9 @@ pub(crate) struct IngredientArgs {
     /// Decay of a moving average of the weights, which is then what is validated and kept
     #[arg(long, value_name = "DECAY")]
     ema: Option<f64>,
+    /// Learn kernels that are standardised and have residual branches; `--residual=false` leaves it out
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    residual: Option<bool>,
     /// Mix each patch with another; parameter of the beta distribution that the parts are drawn from
     #[arg(long, value_name = "ALPHA")]
     mixup: Option<f64>,
@@ -379,6 +382,7 @@ impl IngredientArgs {
             label_smoothing: self.label_smoothing,
             focal: self.focal,
             ema: self.ema,
+            residual: self.residual,
             mixup: self.mixup,
             negatives: self.negatives,
             contrast: self.contrast,
@@ -692,7 +696,7 @@ pub(crate) struct AverageArgs {
     /// Only particles of this label
     #[arg(long, value_name = "LABEL")]
     pub(crate) label: Option<u8>,
-    /// A map to align to, bright in the particle; without one the particles need rotations
+    /// A map to align to, bright in the particle; without one the particles need rotations. One larger than the box is cut to it
     #[arg(long, short, value_name = "MAP")]
     pub(crate) reference: Option<PathBuf>,
     /// Side of a particle's box, in voxels or Å: about twice its diameter [default: the reference's]

@@ -83,10 +83,15 @@ impl Layer {
         [self.outputs, self.inputs, self.kernel, self.kernel, self.kernel]
     }
 
+    /// Name of the weight.
+    pub(crate) fn weight_name(&self) -> String {
+        format!("{}.weight", self.name)
+    }
+
     /// Names and shapes of the layer's tensors: weight, bias.
     pub(crate) fn tensors(&self) -> [(String, Shape); 2] {
         [
-            (format!("{}.weight", self.name), (&self.weight_shape()).into()),
+            (self.weight_name(), (&self.weight_shape()).into()),
             (format!("{}.bias", self.name), self.outputs.into()),
         ]
     }

@@ -23,7 +23,9 @@
 mod architecture;
 mod error;
 mod keras;
+mod learner;
 mod metadata;
+mod parametrisation;
 mod planes;
 mod precision;
 mod stored;
@@ -37,7 +39,9 @@ pub use architecture::{
     SIDE_MULTIPLE,
 };
 pub use error::{BoxError, NetError, Result};
+pub use learner::Learner;
 pub use metadata::{ClassName, Metadata, SHREC19_CLASSES, ZERO_MEAN_UNIT_DEVIATION};
+pub use parametrisation::Parametrisation;
 pub use precision::Precision;
 pub use sweep::{Skip, Sweep};
 pub use trace::Trace;

@@ -148,6 +148,8 @@ pub struct TrainSettings {
     pub focal: Option<f64>,
     /// Decay of the moving average of the weights, which is then what is kept; 0 keeps the weights themselves.
     pub ema: Option<f64>,
+    /// Learn kernels that are standardised and have residual branches, instead of the kernels themselves.
+    pub residual: Option<bool>,
     /// Parameter of mixup's beta distribution; 0 mixes no patches.
     pub mixup: Option<f64>,
     /// Share of the patches that lie away from particles, in [0, 1).
@@ -184,6 +186,7 @@ impl TrainSettings {
             label_smoothing: others.label_smoothing.or(self.label_smoothing),
             focal: others.focal.or(self.focal),
             ema: others.ema.or(self.ema),
+            residual: others.residual.or(self.residual),
             mixup: others.mixup.or(self.mixup),
             negatives: others.negatives.or(self.negatives),
             contrast: others.contrast.or(self.contrast),

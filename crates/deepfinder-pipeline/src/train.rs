@@ -4,7 +4,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use deepfinder_core::{ParticleList, Progress, VolumeReader};
 use deepfinder_io::{ReadOptions, check_writable, open_volume, write_file_atomically};
-use deepfinder_net::{ClassName, Metadata, Weights};
+use deepfinder_net::{ClassName, Metadata, Parametrisation, Weights};
 use deepfinder_train::{
     EpochMetrics, MetricsLine, Recipe, RunFolder, Schedule, Start, TrainOutcome, TrainParams,
     TrainingTomogram, train_on,
@@ -93,7 +93,10 @@ impl TrainPlan {
         };
         let scores = project.class_table(voxel_size)?.scores();
         let initial = match &settings.start_from {
-            None => Weights::initial(scores, params.seed, metadata).on(&project.folder)?,
+            None => params
+                .parametrisation
+                .initial(scores, params.seed, metadata)
+                .on(&project.folder)?,
             Some(path) => started_from(&project.resolve(path), scores)?,
         };
         Ok(Self {
@@ -327,6 +330,11 @@ pub(crate) fn train_params(settings: &TrainSettings) -> Result<TrainParams> {
     params.ema = match settings.ema {
         None => params.ema,
         Some(decay) => (decay != 0.0).then_some(decay),
+    };
+    params.parametrisation = match settings.residual {
+        None => params.parametrisation,
+        Some(false) => Parametrisation::Plain,
+        Some(true) => Parametrisation::Residual,
     };
     params.mixup = settings.mixup.unwrap_or(params.mixup);
     params.negatives = settings.negatives.unwrap_or(params.negatives);

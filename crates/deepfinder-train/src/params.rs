@@ -1,4 +1,4 @@
-use deepfinder_net::Precision;
+use deepfinder_net::{Parametrisation, Precision};
 use serde::Serialize;
 
 use crate::{AdamParams, LossParams, Result, TrainError};
@@ -121,6 +121,9 @@ pub struct TrainParams {
     pub patience: Option<usize>,
     /// A line of metrics every so many iterations. Default 10.
     pub log_every_steps: usize,
+    /// How the kernels are made of what is learnt: themselves, or standardised and residual. Default plain.
+    #[serde(skip_serializing_if = "Parametrisation::is_plain")]
+    pub parametrisation: Parametrisation,
     /// What the network computes with; its weights, their gradients and the loss are f32 in any case. Default f32. A run
     /// may be resumed with another.
     #[serde(skip)]
@@ -153,6 +156,7 @@ impl Default for TrainParams {
             validation_patches: 64,
             patience: None,
             log_every_steps: 10,
+            parametrisation: Parametrisation::default(),
             precision: Precision::default(),
             prefetch: Prefetch::default(),
         }

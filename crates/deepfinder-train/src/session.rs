@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use deepfinder_core::Progress;
-use deepfinder_net::{UNet, Weights};
+use deepfinder_net::{Learner, UNet, Weights};
 
 use crate::average::MovingAverage;
 use crate::batch::{BatchSource, Examples};
@@ -26,8 +26,7 @@ pub(crate) struct Session<'a> {
     run: &'a RunFolder,
     settings: BTreeMap<String, String>,
     device: Device,
-    net: UNet,
-    variables: Vec<(String, Var)>,
+    learner: Learner,
     /// Where the run began: for what its weights are for.
     initial: Weights,
     adam: Adam,
@@ -69,7 +68,7 @@ impl<'a> Session<'a> {
             path: path.clone(),
             what,
         };
-        for (name, variable) in &session.variables {
+        for (name, variable) in session.learner.variables() {
             let stored = checkpoint.weights.get(name);
             let Some(stored) = stored.filter(|stored| stored.shape() == variable.shape()) else {
                 return Err(damaged(format!(
@@ -78,6 +77,7 @@ impl<'a> Session<'a> {
             };
             variable.set(&stored.to_device(device)?)?;
         }
+        session.learner.refresh()?;
         session
             .adam
             .restore(checkpoint.state.step, checkpoint.moments)
@@ -100,20 +100,19 @@ impl<'a> Session<'a> {
         device: &Device,
     ) -> Result<Self> {
         let scores = initial.scores();
-        let (net, variables) = UNet::trainable(&initial, device)?;
-        let net = net.with_precision(params.precision);
+        let learner =
+            Learner::new(&initial, params.parametrisation, device)?.with_precision(params.precision);
         let average = params
             .ema
-            .map(|decay| MovingAverage::new(&variables, decay))
+            .map(|decay| MovingAverage::new(learner.tensors(), decay))
             .transpose()?;
         Ok(Self {
             params,
             run,
             settings,
             device: device.clone(),
-            net,
-            adam: Adam::new(variables.clone(), params.adam)?,
-            variables,
+            adam: Adam::new(learner.variables().to_vec(), params.adam)?,
+            learner,
             average,
             initial,
             state: State {
@@ -195,11 +194,16 @@ impl<'a> Session<'a> {
         let batch = PhaseTimes::measured(&mut times.waiting, || patches.next())?;
         let examples = batch.into_tensors(&self.device)?;
         times.voxels += examples.input.elem_count() as u64;
-        let trace = PhaseTimes::measured(&mut times.forward, || self.net.trace(&examples.input))?;
+        let trace = PhaseTimes::measured(&mut times.forward, || self.learner.net().trace(&examples.input))?;
         let loss = PhaseTimes::measured(&mut times.loss, || {
             loss_of(&trace.logits()?, &examples, &self.params.loss)
         })?;
-        let gradients = PhaseTimes::measured(&mut times.backward, || trace.backward(&loss.tensor))?;
+        let learner = &self.learner;
+        let gradients = PhaseTimes::measured(&mut times.backward, || {
+            let mut gradients = trace.backward(&loss.tensor)?;
+            learner.chain(&mut gradients)?;
+            Ok::<_, TrainError>(gradients)
+        })?;
 
         let learning_rate = self.params.learning_rate_at(self.state.step);
         let clip = self.params.clip.unwrap_or(f64::INFINITY);
@@ -212,6 +216,7 @@ impl<'a> Session<'a> {
                     learning_rate,
                     (clip / norm.max(f64::MIN_POSITIVE)).min(1.0),
                 )?;
+                learner.refresh()?;
                 Ok(norm)
             } else {
                 Err(TrainError::Diverged {
@@ -224,7 +229,7 @@ impl<'a> Session<'a> {
         self.state.step += 1;
         if let Some(average) = &mut self.average {
             PhaseTimes::measured(&mut self.times.update, || {
-                average.update(&self.variables, self.state.step)
+                average.update(learner.tensors(), self.state.step)
             })?;
         }
         self.state.running.add(&loss);
@@ -310,7 +315,7 @@ impl<'a> Session<'a> {
 
     fn save_checkpoint(&mut self) -> Result<()> {
         let began = Instant::now();
-        let weights = self.variables.iter();
+        let weights = self.learner.variables().iter();
         let checkpoint = Checkpoint {
             state: self.state.clone(),
             settings: self.settings.clone(),
@@ -334,9 +339,10 @@ impl<'a> Session<'a> {
         let named: Vec<(String, Tensor)> = match &self.average {
             Some(average) => average.means().collect(),
             None => self
-                .variables
+                .learner
+                .tensors()
                 .iter()
-                .map(|(name, variable)| (name.clone(), variable.as_detached_tensor()))
+                .map(|(name, tensor)| (name.clone(), tensor.as_detached_tensor()))
                 .collect(),
         };
         Ok(Weights::from_tensors(named, self.initial.metadata().clone())?)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use deepfinder_core::{NoProgress, Particle, ParticleList, Progress, Volume};
-use deepfinder_net::{Metadata, Precision, Weights};
+use deepfinder_net::{Metadata, Parametrisation, Precision, Weights};
 use deepfinder_train::{
     Augmentation, Ended, EpochMetrics, LossParams, MetricsLine, RunFolder, Start, TrainError, TrainOutcome,
     TrainParams, TrainingTomogram, train,
@@ -245,6 +245,7 @@ fn with_all_ingredients() -> TrainParams {
         negatives: 0.3,
         mixup: 0.4,
         ema: Some(0.9),
+        parametrisation: Parametrisation::Residual,
         augmentation: Augmentation {
             contrast: 0.2,
             brightness: 0.2,
@@ -276,6 +277,10 @@ fn every_ingredient_resumes_bit_for_bit_and_not_with_another() {
         assert!(error.to_string().contains(what), "{error}");
     };
     refused(|p| p.ema = None, "ema was 0.9 and is now null");
+    refused(
+        |p| p.parametrisation = Parametrisation::Plain,
+        "parametrisation was \"Residual\" and is now not there",
+    );
     refused(|p| p.mixup = 0.0, "mixup was 0.4 and is now 0");
     refused(|p| p.negatives = 0.0, "negatives was 0.3");
     refused(|p| p.augmentation.blur = 0.0, "augmentation was");
@@ -308,6 +313,7 @@ fn every_ingredient_alone_changes_what_is_learnt_and_still_learns() {
         ("negatives", with(&|p| p.negatives = all.negatives)),
         ("mixup", with(&|p| p.mixup = all.mixup)),
         ("ema", with(&|p| p.ema = all.ema)),
+        ("residual", with(&|p| p.parametrisation = all.parametrisation)),
         ("intensity", with(&|p| p.augmentation = all.augmentation)),
         ("smoothing", with(&|p| p.loss.label_smoothing = 0.1)),
         ("focal", with(&|p| p.loss.focal = 0.75)),

@@ -9,13 +9,24 @@ mod bytes;
 mod keras;
 mod keras_file;
 mod network;
+mod parametrisation;
 mod parity;
 
+use candle_core::{Device, Tensor};
 use deepfinder_net::{Metadata, Weights};
+use rand::{RngExt, SeedableRng};
 
 fn weights(scores: usize, seed: u64) -> Weights {
     let names = (1..scores).map(|label| format!("protein {label}"));
     Weights::initial(scores, seed, Metadata::for_classes(names)).unwrap()
+}
+
+fn noise(seed: u64, shape: &[usize]) -> Tensor {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let voxels: Vec<f32> = (0..shape.iter().product())
+        .map(|_| rng.random_range(-2.0..2.0))
+        .collect();
+    Tensor::from_vec(voxels, shape, &Device::Cpu).unwrap()
 }
 
 fn same(a: &Weights, b: &Weights) -> bool {

@@ -1,9 +1,7 @@
 use candle_core::{DType, Device, Tensor};
 use deepfinder_net::{NetError, Precision, RECEPTIVE_FIELD, Skip, UNet, Weights};
 
-use rand::{RngExt, SeedableRng};
-
-use crate::weights;
+use crate::{noise, weights};
 
 #[test]
 fn only_fitting_inputs_run() {
@@ -201,14 +199,6 @@ fn sweeps_in_bf16_agree() {
     assert!(largest(&whole, &forward) < 1e-4 * scale);
     let off = largest(&whole, &single) / scale;
     assert!(0.0 < off && off < 0.03, "{off}");
-}
-
-fn noise(seed: u64, shape: &[usize]) -> Tensor {
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let voxels: Vec<f32> = (0..shape.iter().product())
-        .map(|_| rng.random_range(-2.0..2.0))
-        .collect();
-    Tensor::from_vec(voxels, shape, &Device::Cpu).unwrap()
 }
 
 fn bits(tensor: &Tensor) -> Vec<u32> {

@@ -1,0 +1,210 @@
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
+use serde::Serialize;
+
+use crate::architecture::{HEAD, Layer, layers};
+use crate::{Metadata, NetError, Result, Weights};
+
+/// How a network that learns makes its kernels of what is learnt. The network that comes of it is the same kind in any
+/// case: the kernels are what it computes with and what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+pub enum Parametrisation {
+    /// The kernels are learnt themselves.
+    #[default]
+    Plain,
+    /// Each output channel's kernel is a direction, a gain along it and a mean, which are learnt apart (weight
+    /// standardisation: Qiao et al. 2019; with gains: Brock et al. 2021), and where a 3-wide convolution has as many
+    /// inputs as outputs, the channel passed through besides (a residual branch inside the kernel: Ding et al. 2021).
+    ///
+    /// It does what normalisation layers and residual blocks are for, and costs nothing where the network is used: with
+    /// direction `d`, its mean over the `n` values of the kernel taken away, the kernel is
+    /// `gain · d / |d| + mean / √n`, and `1` more at its centre for the channel itself. The last layer stays plain.
+    Residual,
+}
+
+/// Gain that keeps the variance from layer to layer: one over the standard deviation of what `ReLU` leaves of a normal
+/// distribution, `√(2 / (1 − 1 / π))` (Brock et al. 2021).
+const RELU_GAIN: f64 = 1.712_858_550_449_663;
+
+/// What the branch beside a channel that is passed through begins with, of that gain.
+const BRANCH_GAIN: f64 = 0.5;
+
+/// Added to squared norms, so that a kernel of zeros has no direction instead of a wrong one.
+const EPSILON: f64 = 1e-12;
+
+impl Parametrisation {
+    /// Whether kernels are learnt themselves.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
+
+    /// Fresh weights to learn from in this way: [`Weights::initial`], or with the same directions, but at the gains that
+    /// keep the variance from layer to layer, and with channels passed through.
+    ///
+    /// # Errors
+    /// As [`Weights::initial`].
+    pub fn initial(self, classes_with_background: usize, seed: u64, metadata: Metadata) -> Result<Weights> {
+        let drawn = Weights::initial(classes_with_background, seed, metadata)?;
+        if self.is_plain() {
+            return Ok(drawn);
+        }
+        let mut tensors = drawn.tensors().clone();
+        for layer in reparametrised(classes_with_background) {
+            if let Some(kernel) = tensors.get_mut(&layer.weight_name()) {
+                *kernel = fresh(&layer, kernel)?;
+            }
+        }
+        Weights::from_tensors(tensors, drawn.metadata().clone())
+    }
+}
+
+pub(crate) fn reparametrised(scores: usize) -> impl Iterator<Item = Layer> {
+    layers(scores).filter(|layer| layer.name != HEAD)
+}
+
+/// A kernel at the start, of one that was drawn.
+fn fresh(layer: &Layer, drawn: &Tensor) -> Result<Tensor> {
+    let shortcut = shortcut(layer, drawn.device())?;
+    let rows = rows(drawn)?;
+    let (gain, rows) = match (&shortcut, layer.inputs) {
+        // The tomogram is no result of ReLU, and its mean over a neighbourhood counts.
+        (_, 1) => (1.0, rows),
+        (Some(_), _) => (BRANCH_GAIN * RELU_GAIN, centred(&rows)?),
+        (None, _) => (RELU_GAIN, centred(&rows)?),
+    };
+    let unit = rows.broadcast_mul(&inverse_norm(&rows)?)?;
+    added((unit * gain)?.reshape(drawn.shape())?, shortcut.as_ref())
+}
+
+fn added(kernel: Tensor, shortcut: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match shortcut {
+        Some(shortcut) => (kernel + shortcut)?,
+        None => kernel,
+    })
+}
+
+/// The kernel that passes each channel through, where the layer has one.
+fn shortcut(layer: &Layer, device: &Device) -> Result<Option<Tensor>> {
+    if layer.kernel != 3 || layer.inputs != layer.outputs {
+        return Ok(None);
+    }
+    let taps = layer.kernel.pow(3);
+    let mut values = vec![0f32; layer.outputs * layer.inputs * taps];
+    for channel in 0..layer.outputs {
+        values[(channel * layer.inputs + channel) * taps + taps / 2] = 1.0;
+    }
+    Ok(Some(Tensor::from_vec(values, &layer.weight_shape(), device)?))
+}
+
+/// A kernel by output channel, `[O, n]`.
+fn rows(kernel: &Tensor) -> Result<Tensor> {
+    Ok(kernel.flatten_from(1)?.contiguous()?)
+}
+
+fn centred(rows: &Tensor) -> Result<Tensor> {
+    Ok(rows.broadcast_sub(&rows.mean_keepdim(1)?)?)
+}
+
+/// `1 / |row|`, `[O, 1]`.
+fn inverse_norm(rows: &Tensor) -> Result<Tensor> {
+    Ok((rows.sqr()?.sum_keepdim(1)? + EPSILON)?.sqrt()?.recip()?)
+}
+
+/// Unit vectors of mean 0, another for each row: half waves of a cosine.
+fn waves(like: &Tensor) -> Result<Tensor> {
+    let (rows, n) = like.dims2()?;
+    let scale = (2.0 / n as f64).sqrt();
+    let wave = |row: usize, i: usize| {
+        let half_waves = 1 + row % (n - 1);
+        let phase = std::f64::consts::PI * (i as f64 + 0.5) * half_waves as f64 / n as f64;
+        (scale * phase.cos()) as f32
+    };
+    let values: Vec<f32> = (0..rows)
+        .flat_map(|row| (0..n).map(move |i| wave(row, i)))
+        .collect();
+    Ok(Tensor::from_vec(values, (rows, n), like.device())?)
+}
+
+/// A kernel and what it is made of.
+#[derive(Debug)]
+pub(crate) struct Reparametrised {
+    /// What the network computes with.
+    kernel: Var,
+    /// `[O, n]`, of any length.
+    direction: Var,
+    /// `[O, 1]`.
+    gain: Var,
+    /// Mean times `√n`, `[O, 1]`.
+    mean: Var,
+    shortcut: Option<Tensor>,
+    root: f64,
+}
+
+impl Reparametrised {
+    /// The parts of a kernel, so that they make that kernel (but for rounding).
+    pub(crate) fn of(layer: &Layer, kernel: &Var) -> Result<Self> {
+        let shortcut = shortcut(layer, kernel.device())?;
+        let own = match &shortcut {
+            Some(shortcut) => (kernel.as_detached_tensor() - shortcut)?,
+            None => kernel.as_detached_tensor(),
+        };
+        let own = rows(&own)?;
+        let root = (own.dim(1)? as f64).sqrt();
+        let branch = centred(&own)?;
+        let gain = branch.sqr()?.sum_keepdim(1)?.sqrt()?;
+        let direction = branch.broadcast_mul(&inverse_norm(&branch)?)?;
+        // A kernel that is nothing but its mean gets a direction, or it could never learn one.
+        let length = own.sqr()?.sum_keepdim(1)?.sqrt()?;
+        let none = gain.le(&(length * 1e-5)?)?.broadcast_as(own.shape())?;
+        let direction = none.where_cond(&waves(&own)?, &direction)?;
+        let mean = (own.mean_keepdim(1)? * root)?;
+        Ok(Self {
+            kernel: kernel.clone(),
+            direction: Var::from_tensor(&direction)?,
+            gain: Var::from_tensor(&gain)?,
+            mean: Var::from_tensor(&mean)?,
+            shortcut,
+            root,
+        })
+    }
+
+    /// What is learnt, by the endings of its names.
+    pub(crate) fn variables(&self) -> [(&'static str, &Var); 3] {
+        [
+            ("direction", &self.direction),
+            ("gain", &self.gain),
+            ("mean", &self.mean),
+        ]
+    }
+
+    /// Makes the kernel of what is learnt by now.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        let direction = centred(&self.direction.as_detached_tensor())?;
+        let scale = (inverse_norm(&direction)? * self.gain.as_detached_tensor())?;
+        let rows = direction
+            .broadcast_mul(&scale)?
+            .broadcast_add(&(self.mean.as_detached_tensor() * (1.0 / self.root))?)?;
+        let kernel = added(rows.reshape(self.kernel.shape())?, self.shortcut.as_ref())?;
+        Ok(self.kernel.set(&kernel)?)
+    }
+
+    /// The gradients of what is learnt in place of the kernel's.
+    pub(crate) fn chain(&self, gradients: &mut GradStore) -> Result<()> {
+        let of_kernel = gradients
+            .remove(self.kernel.as_tensor())
+            .ok_or(NetError::NoGradient)?;
+        let of_rows = rows(&of_kernel)?;
+        let direction = centred(&self.direction.as_detached_tensor())?;
+        let inverse = inverse_norm(&direction)?;
+        let unit = direction.broadcast_mul(&inverse)?;
+        let of_gain = (&of_rows * &unit)?.sum_keepdim(1)?;
+        let of_mean = (of_rows.sum_keepdim(1)? * (1.0 / self.root))?;
+        // The kernel does not change along its own direction, nor with the mean of it.
+        let across = (centred(&of_rows)? - unit.broadcast_mul(&of_gain)?)?;
+        let scale = (inverse * self.gain.as_detached_tensor())?;
+        gradients.insert(self.direction.as_tensor(), across.broadcast_mul(&scale)?);
+        gradients.insert(self.gain.as_tensor(), of_gain);
+        gradients.insert(self.mean.as_tensor(), of_mean);
+        Ok(())
+    }
+}
