@@ -81,13 +81,16 @@ fn recipes() -> Vec<Recipe> {
         };
         recipes.push(recipe(&format!("--recipe {name}"), train, None));
     }
-    let ingredients: [Change<TrainSettings>; 9] = [
+    let ingredients: [Change<TrainSettings>; 10] = [
         ("without cross-entropy", |s| s.cross_entropy = Some(0.0)),
         ("cosine schedule", |s| s.schedule = Some("cosine".to_owned())),
         ("label smoothing 0.1", |s| s.label_smoothing = Some(0.1)),
         ("focal 0.75", |s| s.focal = Some(0.75)),
         ("ema 0.98", |s| s.ema = Some(0.98)),
         ("unet-residual", |s| s.residual = Some(true)),
+        ("unet-residual, cosine schedule", |s| {
+            (s.residual, s.schedule) = (Some(true), Some("cosine".to_owned()));
+        }),
         ("intensity augmentation", |s| {
             (s.contrast, s.brightness) = (Some(0.2), Some(0.2));
             (s.noise, s.blur) = (Some(0.3), Some(0.5));
