@@ -288,7 +288,7 @@ pub(crate) struct TargetArgs {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum RecipeArg {
-    /// What learns fastest: Dice + cross-entropy, warm-up, gradient clipping
+    /// What learns fastest: Dice + cross-entropy, warm-up, cosine schedule, gradient clipping, residual kernels
     Default,
     /// The published schedule: Dice alone, learning rate 1e-4, batch 25 of 56³
     Paper,

@@ -129,7 +129,7 @@ pub enum TrainError {
         what: String,
     },
     /// A run that is resumed with other settings than it was begun with.
-    #[error("cannot resume `{}`: {what}; resume with what the run was begun with, or start a fresh one in another folder", path.display())]
+    #[error("cannot resume `{}`: {what}; resume with what the run was begun with, or start a fresh one in another folder, from this one's weights if they are to go on learning", path.display())]
     ResumeMismatch {
         /// The checkpoint.
         path: PathBuf,

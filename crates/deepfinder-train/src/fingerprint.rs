@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn differences_are_told() {
         let of = |params: &TrainParams| settings(params, 3, &[], &[]).unwrap();
-        let base = TrainParams::default();
+        let base = TrainParams {
+            schedule: Schedule::Constant,
+            ..TrainParams::default()
+        };
         let check = |change: fn(&mut TrainParams), expected: Option<&str>| {
             let mut params = base.clone();
             change(&mut params);

@@ -44,7 +44,7 @@ pub struct Looking {
 /// The recipe that each ingredient is added to, whatever the default is by now.
 const BASE: &str = "base";
 
-/// The base's settings. `residual` is not said: no recipe has it, and bases that were learnt before it came go on.
+/// The base's settings.
 fn base() -> TrainSettings {
     TrainSettings {
         recipe: Some("default".to_owned()),
@@ -53,6 +53,7 @@ fn base() -> TrainSettings {
         label_smoothing: Some(0.0),
         focal: Some(1.0),
         ema: Some(0.0),
+        residual: Some(false),
         mixup: Some(0.0),
         negatives: Some(0.0),
         contrast: Some(0.0),
