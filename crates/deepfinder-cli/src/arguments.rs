@@ -1,15 +1,19 @@
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+mod densities;
+mod json;
+mod training;
+
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use deepfinder_core::{Symmetry, TiltRange};
-use deepfinder_pipeline::{
-    AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod, TrainSettings,
-};
+use deepfinder_core::TiltRange;
+use deepfinder_pipeline::{AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
 use deepfinder_studio::DEFAULT_PORT;
 
-use crate::simulation::{OpticsArgs, SimulateArgs};
+pub(crate) use self::densities::{AverageArgs, MatchArgs};
+pub(crate) use self::json::{Json, with_json_joined};
+pub(crate) use self::training::{RecipeArg, TrainArgs};
+use crate::simulation::SimulateArgs;
 use crate::values::{format, membrane, named, ome_zarr, tilt};
 
 /// Find macromolecules in cryo-electron tomograms.
@@ -47,52 +51,6 @@ pub(crate) struct Global {
         num_args = 0..=1, require_equals = true, default_missing_value = "-", value_parser = Json::from_str
     )]
     pub(crate) json: Option<Json>,
-}
-
-/// Where a result goes as JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Json {
-    /// To standard output, instead of the readable result.
-    Printed,
-    /// Into that file, beside the readable result.
-    File(PathBuf),
-}
-
-impl FromStr for Json {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "-" => Ok(Self::Printed),
-            // Nothing else of ours ends so: no list or volume is ever overwritten by a report.
-            name if is_json_file(name) => Ok(Self::File(name.into())),
-            name => Err(format!("`{name}` must end in .json")),
-        }
-    }
-}
-
-fn is_json_file(name: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|ending| ending.eq_ignore_ascii_case("json"))
-}
-
-/// The command line with `--json FILE.json` put into one word. Any other word behind `--json` is none of its own, so
-/// that `evaluate --json TRUTH PICKS` prints, and neither list is taken for the file to write.
-pub(crate) fn with_json_joined(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut joined: Vec<OsString> = Vec::new();
-    let mut options = true;
-    for word in words {
-        options &= word != "--";
-        match joined.last_mut() {
-            Some(last) if options && last == "--json" && word.to_str().is_some_and(is_json_file) => {
-                last.push("=");
-                last.push(word);
-            }
-            _ => joined.push(word),
-        }
-    }
-    joined
 }
 
 #[derive(Subcommand)]
@@ -284,114 +242,6 @@ pub(crate) struct TargetArgs {
     /// The target to write
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum RecipeArg {
-    /// What learns fastest: Dice + cross-entropy, warm-up, cosine schedule, gradient clipping, residual kernels
-    Default,
-    /// The published schedule: Dice alone, learning rate 1e-4, batch 25 of 56³
-    Paper,
-}
-
-#[derive(Args)]
-pub(crate) struct TrainArgs {
-    /// The project file, or its folder
-    pub(crate) project: PathBuf,
-    /// Folder of the run: weights, checkpoints, metrics and curves [default: the project's output/train]
-    #[arg(long, short, value_name = "RUNDIR")]
-    pub(crate) output: Option<PathBuf>,
-    /// Go on with the run in that folder, bit by bit as if it had never stopped
-    #[arg(long)]
-    pub(crate) resume: bool,
-    /// How to train
-    #[arg(long)]
-    pub(crate) recipe: Option<RecipeArg>,
-    /// Number of epochs
-    #[arg(long, value_name = "N")]
-    pub(crate) epochs: Option<usize>,
-    /// Iterations an epoch
-    #[arg(long, value_name = "N")]
-    pub(crate) steps_per_epoch: Option<usize>,
-    /// Patches a batch
-    #[arg(long, value_name = "N")]
-    pub(crate) batch: Option<usize>,
-    /// Side of a patch in voxels, a multiple of 4
-    #[arg(long, value_name = "P")]
-    pub(crate) patch: Option<usize>,
-    /// Learning rate
-    #[arg(long, value_name = "RATE")]
-    pub(crate) learning_rate: Option<f64>,
-    /// How the learning rate goes on after the warm-up: constant or cosine
-    #[arg(long, value_name = "SCHEDULE")]
-    pub(crate) schedule: Option<String>,
-    #[command(flatten)]
-    pub(crate) ingredients: IngredientArgs,
-    /// Seed of everything random
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// Check project and data and say what would be done, without training
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-/// Parts of a recipe that can be switched on and off one by one.
-#[derive(Args)]
-#[command(next_help_heading = "Ingredients of the recipe (0 leaves one out)")]
-pub(crate) struct IngredientArgs {
-    /// Weight of the cross-entropy beside the Dice loss
-    #[arg(long, value_name = "WEIGHT")]
-    cross_entropy: Option<f64>,
-    /// Label smoothing of the cross-entropy, from 0 to below 1
-    #[arg(long, value_name = "E")]
-    label_smoothing: Option<f64>,
-    /// Exponent of the focal Tversky loss; 1 is the Dice loss
-    #[arg(long, value_name = "G")]
-    focal: Option<f64>,
-    /// Decay of a moving average of the weights, which is then what is validated and kept
-    #[arg(long, value_name = "DECAY")]
-    ema: Option<f64>,
-    /// Learn kernels that are standardised and have residual branches; `--residual=false` leaves it out
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    residual: Option<bool>,
-    /// Mix each patch with another; parameter of the beta distribution that the parts are drawn from
-    #[arg(long, value_name = "ALPHA")]
-    mixup: Option<f64>,
-    /// Share of the patches that lie away from particles, from 0 to below 1
-    #[arg(long, value_name = "SHARE")]
-    negatives: Option<f64>,
-    /// Change the contrast of patches by a factor of 1 ± up to this
-    #[arg(long, value_name = "PART")]
-    contrast: Option<f32>,
-    /// Change the brightness of patches by up to ± this many standard deviations
-    #[arg(long, value_name = "SIGMA")]
-    brightness: Option<f32>,
-    /// Add white noise of up to this many standard deviations to patches
-    #[arg(long, value_name = "SIGMA")]
-    noise: Option<f32>,
-    /// Blur patches by up to this many voxels
-    #[arg(long, value_name = "VOXELS")]
-    blur: Option<f32>,
-}
-
-impl IngredientArgs {
-    /// The settings that they are.
-    pub(crate) fn settings(&self) -> TrainSettings {
-        TrainSettings {
-            cross_entropy: self.cross_entropy,
-            label_smoothing: self.label_smoothing,
-            focal: self.focal,
-            ema: self.ema,
-            residual: self.residual,
-            mixup: self.mixup,
-            negatives: self.negatives,
-            contrast: self.contrast,
-            brightness: self.brightness,
-            noise: self.noise,
-            blur: self.blur,
-            ..TrainSettings::default()
-        }
-    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -608,134 +458,6 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Args)]
-pub(crate) struct MatchArgs {
-    /// The tomogram (.mrc, .rec, .map, .h5, .tif)
-    pub(crate) tomogram: PathBuf,
-    /// The density to look for, positive in the particle, at the tomogram's voxel size
-    #[arg(long, short, value_name = "MAP")]
-    pub(crate) template: PathBuf,
-    /// The list to write (.xml, .csv, .tsv), with rotations and scores
-    #[arg(long, short, value_name = "PICKS")]
-    pub(crate) output: PathBuf,
-    /// Label of its particles
-    #[arg(long, value_name = "LABEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-    pub(crate) label: u8,
-    /// Angle between neighbouring rotations, in degrees
-    #[arg(long, value_name = "DEGREES", default_value_t = 15.0)]
-    pub(crate) step: f64,
-    /// Symmetry of the density about its z axis: C1, C4, D2, …
-    #[arg(long, default_value = "C1", value_name = "GROUP")]
-    pub(crate) symmetry: Symmetry,
-    /// Tilts of the series in degrees, as HALF or MIN,MAX; 90 for a tomogram without a missing wedge
-    #[arg(long, value_name = "DEGREES", default_value = "60", allow_hyphen_values = true, value_parser = tilt)]
-    pub(crate) tilt: TiltRange,
-    /// Radius of the ball in which density and tomogram are compared, in voxels or Å [default: all of the density]
-    #[arg(long, value_name = "R")]
-    pub(crate) mask_radius: Option<Length>,
-    /// Filter the density to this resolution in Å
-    #[arg(long, value_name = "A")]
-    pub(crate) low_pass: Option<f64>,
-    /// Another density that is in the tomogram; places that it explains better are no particles. Repeat, or list several:
-    /// each takes as long as the template
-    #[arg(long, value_name = "MAP", num_args = 1..)]
-    pub(crate) against: Vec<PathBuf>,
-    /// Weigh the template by each image of the tilt series, with its contrast transfer and radiation damage, instead of by
-    /// the missing wedge alone; the options below need it
-    #[arg(long, help_heading = "Tilt series")]
-    pub(crate) tilt_series: bool,
-    /// A line for each tilt: degrees, and where they are known its exposure (e/Å² seen at its middle) and underfocus (µm);
-    /// IMOD's .tlt is such a file [default: evenly spaced]
-    #[arg(
-        long,
-        help_heading = "Tilt series",
-        value_name = "FILE",
-        requires = "tilt_series",
-        conflicts_with = "tilt_step"
-    )]
-    pub(crate) tilts: Option<PathBuf>,
-    #[command(flatten, next_help_heading = "Tilt series")]
-    pub(crate) optics: OpticsArgs,
-    /// Particles that noise alone may give in the whole tomogram; sets the lowest score
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
-    pub(crate) false_alarms: f64,
-    /// The lowest score (correlation coefficient) of a particle, instead of --false-alarms
-    #[arg(long, value_name = "SCORE", conflicts_with = "false_alarms")]
-    pub(crate) min_score: Option<f32>,
-    /// Least distance of two particles, in voxels or Å [default: the mask's radius]
-    #[arg(long, value_name = "D")]
-    pub(crate) min_distance: Option<Length>,
-    /// Keep at most so many particles, the best
-    #[arg(long, value_name = "N")]
-    pub(crate) top: Option<usize>,
-    /// Keep only particles inside this mask
-    #[arg(long, value_name = "FILE")]
-    pub(crate) mask: Option<PathBuf>,
-    /// Write each voxel's best score here (.mrc)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) scores: Option<PathBuf>,
-    /// Write the number of each voxel's best rotation here (.mrc), and the rotations beside it (.csv)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) rotations: Option<PathBuf>,
-    /// Longest side of a Fourier transform in voxels: larger is quicker and takes more memory
-    #[arg(long, value_name = "VOXELS", default_value_t = 192)]
-    pub(crate) tile: usize,
-    #[command(flatten)]
-    pub(crate) tomogram_options: TomogramArgs,
-}
-
-#[derive(Args)]
-pub(crate) struct AverageArgs {
-    /// The particles (.xml, .csv, .tsv, .txt)
-    pub(crate) picks: PathBuf,
-    /// The tomograms; where there are several, each particle names its own (its file's name without the ending)
-    #[arg(long, short = 't', value_name = "FILE", num_args = 1.., required = true)]
-    pub(crate) tomograms: Vec<PathBuf>,
-    /// The map to write (.mrc), bright in the particle; half maps, mask, FSC and refined particles stand beside it
-    #[arg(long, short, value_name = "MAP")]
-    pub(crate) output: PathBuf,
-    /// Only particles of this label
-    #[arg(long, value_name = "LABEL")]
-    pub(crate) label: Option<u8>,
-    /// A map to align to, bright in the particle; without one the particles need rotations. One larger than the box is cut to it
-    #[arg(long, short, value_name = "MAP")]
-    pub(crate) reference: Option<PathBuf>,
-    /// Side of a particle's box, in voxels or Å: about twice its diameter [default: the reference's]
-    #[arg(long = "box", value_name = "SIDE")]
-    pub(crate) side: Option<Length>,
-    /// Rounds of alignment; 0 averages the particles as the list has them
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(crate) iterations: usize,
-    /// Angle between neighbouring rotations in the first round, in degrees; half of it in each further one
-    #[arg(long, value_name = "DEGREES", default_value_t = 16.0)]
-    pub(crate) step: f64,
-    /// Search all orientations in the first round, also of particles that have one
-    #[arg(long)]
-    pub(crate) global: bool,
-    /// Largest shift of a round, in voxels or Å [default: 4 voxels]
-    #[arg(long, value_name = "D")]
-    pub(crate) max_shift: Option<Length>,
-    /// Filter the reference to this resolution in Å in the first round [default: 10 voxels]
-    #[arg(long, value_name = "A")]
-    pub(crate) initial_resolution: Option<f64>,
-    /// Symmetry that the average is given about its z axis: C1, C4, D2, …
-    #[arg(long, default_value = "C1", value_name = "GROUP")]
-    pub(crate) symmetry: Symmetry,
-    /// Tilts of the series in degrees, as HALF or MIN,MAX; 90 for tomograms without a missing wedge
-    #[arg(long, value_name = "DEGREES", default_value = "60", allow_hyphen_values = true, value_parser = tilt)]
-    pub(crate) tilt: TiltRange,
-    /// Radius of the soft mask in which maps are compared, in voxels or Å [default: what the box holds]
-    #[arg(long, value_name = "R")]
-    pub(crate) mask_radius: Option<Length>,
-    /// A voxel belongs to the mask that is written from so many standard deviations on [default: found from the map]
-    #[arg(long, value_name = "SIGMA")]
-    pub(crate) mask_sigma: Option<f64>,
-    #[command(flatten)]
-    pub(crate) tomogram_options: TomogramArgs,
-    #[command(flatten)]
-    pub(crate) list: ListArgs,
-}
-
-#[derive(Args)]
 pub(crate) struct ConsensusArgs {
     /// Picks of the first, A
     pub(crate) a: PathBuf,
@@ -808,34 +530,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    fn json_of(line: &str) -> Option<Json> {
-        let words = line.split_whitespace().map(OsString::from);
-        Cli::try_parse_from(with_json_joined(words)).unwrap().global.json
-    }
-
-    #[test]
-    fn json_takes_a_json_file_and_nothing_else() {
-        let file = || Some(Json::File("r.json".into()));
-        assert_eq!(json_of("deepfinder evaluate a.xml b.xml"), None);
-        assert_eq!(
-            json_of("deepfinder evaluate a.xml b.xml --json"),
-            Some(Json::Printed)
-        );
-        assert_eq!(
-            json_of("deepfinder evaluate --json a.xml b.xml"),
-            Some(Json::Printed)
-        );
-        assert_eq!(
-            json_of("deepfinder --json evaluate a.xml b.xml"),
-            Some(Json::Printed)
-        );
-        assert_eq!(json_of("deepfinder evaluate a.xml b.xml --json r.json"), file());
-        assert_eq!(json_of("deepfinder evaluate --json=r.json a.xml b.xml"), file());
-        assert_eq!(json_of("deepfinder --json r.json info a.xml"), file());
-        assert_eq!(json_of("deepfinder info --json -- r.json"), Some(Json::Printed));
-        let words = ["deepfinder", "info", "a.xml", "--json=b.xml"];
-        assert!(Cli::try_parse_from(words).is_err_and(|error| error.to_string().contains(".json")));
     }
 }

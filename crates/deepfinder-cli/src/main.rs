@@ -7,6 +7,7 @@ mod formats;
 mod progress;
 mod report;
 mod simulation;
+mod tables;
 mod values;
 
 use std::process::ExitCode;

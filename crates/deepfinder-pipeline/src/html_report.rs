@@ -14,7 +14,7 @@ use crate::curves::training_curves_svg;
 use crate::error::OnFile;
 use crate::evaluate::{evaluate_lists, params, pooled};
 use crate::membrane_distance::{PickedTomogram, median, membrane_distances};
-use crate::run::{evaluated_pairs, picks_path, slices_path};
+use crate::project_jobs::{evaluated_pairs, picks_path, slices_path};
 use crate::{
     Evaluation, PipelineError, Project, ProjectTomogram, Result, Split, epochs_of_run, open_tomogram,
     tomogram_options,

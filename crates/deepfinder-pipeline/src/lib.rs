@@ -43,6 +43,7 @@ mod model;
 mod pick;
 mod project;
 mod project_edit;
+mod project_jobs;
 mod reader;
 mod run;
 mod segment;
@@ -89,12 +90,12 @@ pub use project::{
     SegmentSettings, Split, TargetSettings, TrainSettings,
 };
 pub use project_edit::{ClassEdit, ProjectEdit, TomogramEdit, edit_project, write_new_project};
-pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
-pub use run::{
-    RunOptions, RunSummary, Stage, StageReport, all_weights, labels_path, pick_job, picks_path,
-    remember_training, run_project, run_stage, scores_folder, segment_job, target_job, thresholds_path,
+pub use project_jobs::{
+    all_weights, labels_path, pick_job, picks_path, scores_folder, segment_job, target_job, thresholds_path,
     weights_path,
 };
+pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
+pub use run::{RunOptions, RunSummary, Stage, StageReport, remember_training, run_project, run_stage};
 pub use segment::{SegmentJob, SegmentSummary, segment_jobs, segment_tomogram, segment_tomograms};
 pub use simulate::{SimulateJob, SimulateSummary, SimulatedTomogram, StructureOptions, simulate_project};
 pub use slices::SlicesPicture;

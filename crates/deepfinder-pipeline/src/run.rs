@@ -1,26 +1,24 @@
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use deepfinder_core::{Label, Progress, VoxelSize};
-use deepfinder_infer::Plan;
-use deepfinder_io::{open_volume, write_file_atomically};
+use deepfinder_core::Progress;
+use deepfinder_io::write_file_atomically;
 use deepfinder_net::Precision;
 use deepfinder_train::{Ended, RunFolder, Start};
 use serde::Serialize;
 
 use crate::evaluate::{EvaluateJob, EvaluatedPair, Evaluation, evaluate_lists, params, pooled};
+use crate::project_jobs::{
+    all_weights, evaluated_pairs, labels_path, pick_job, picks_path, segment_job, slices_path, target_job,
+    thresholds_path, untuned_pick_job, weights_path,
+};
 use crate::slices::SlicesPicture;
 use crate::stamps::{Stamp, Stamps};
 use crate::thresholds::{Thresholds, without_thresholds};
-use crate::train::{
-    annotated_particles, no_picks, nothing_to_train_on, read_options, target_path, tomogram_options,
-    train_params,
-};
+use crate::train::{annotated_particles, nothing_to_train_on, target_path, tomogram_options, train_params};
 use crate::{
-    Length, Model, PickJob, PickMethod, PipelineError, Project, ProjectTomogram, Result, SegmentJob,
-    ShapeSource, Split, TargetJob, TrainPlan, TrainSettings, find_particles, make_target, open_label_map,
-    open_tomogram, pick_particles, segment_tomograms,
+    Model, PipelineError, Project, ProjectTomogram, Result, SegmentJob, Split, TrainPlan, TrainSettings,
+    find_particles, make_target, open_label_map, open_tomogram, pick_particles, segment_tomograms,
 };
 
 /// How to run a project.
@@ -79,17 +77,14 @@ pub fn run_project(
         for tomogram in annotated.filter(|tomogram| tomogram.target.is_none()) {
             run.target(tomogram, progress)?;
         }
+        run.train(devices, progress)?;
     }
-    let weights = match &project.segment.weights {
-        Some(weights) => project.resolve(weights),
-        None => run.train(devices, progress)?,
-    };
     if project.pick.tuned {
-        run.tune(&weights, devices, progress)?;
+        run.tune(devices, progress)?;
     }
     let mut evaluated = Vec::new();
     let tomograms: Vec<_> = project.tomograms_for(Split::Test).collect();
-    run.segment(&tomograms, &weights, devices, progress)?;
+    run.segment(&tomograms, devices, progress)?;
     for tomogram in tomograms {
         let labels = labels_path(project, tomogram);
         let picks = run.pick(tomogram, &labels, progress)?;
@@ -135,7 +130,7 @@ pub fn run_stage(
     let mut run = Run::begin(project, options)?;
     match stage {
         Stage::Target(name) => run.target(project.tomogram(name)?, progress)?,
-        Stage::Train => drop(run.train(devices, progress)?),
+        Stage::Train => run.train(devices, progress)?,
         Stage::Segment(name) => {
             let weights = weights_path(project);
             if !weights.is_file() {
@@ -144,7 +139,7 @@ pub fn run_stage(
                     weights.display()
                 )));
             }
-            run.segment(&[project.tomogram(name)?], &weights, devices, progress)?;
+            run.segment(&[project.tomogram(name)?], devices, progress)?;
         }
         Stage::Pick(name) => {
             let tomogram = project.tomogram(name)?;
@@ -241,7 +236,7 @@ impl<'a> Run<'a> {
     }
 
     /// The weights that the project's training gives.
-    fn train(&mut self, devices: &[Device], progress: &dyn Progress) -> Result<PathBuf> {
+    fn train(&mut self, devices: &[Device], progress: &dyn Progress) -> Result<()> {
         let project = self.project;
         let device = devices
             .first()
@@ -274,23 +269,21 @@ impl<'a> Run<'a> {
         let report = StageReport {
             stage: "train",
             subject: "project".to_owned(),
-            product: weights.clone(),
+            product: weights,
             skipped,
         };
         self.stages.push(report);
-        Ok(weights)
+        Ok(())
     }
 
     /// Segments tomograms, those that are not up to date on all devices at once.
     fn segment(
         &mut self,
         tomograms: &[&ProjectTomogram],
-        weights: &Path,
         devices: &[Device],
         progress: &dyn Progress,
     ) -> Result<()> {
-        let mut weights = vec![weights.to_owned()];
-        weights.extend(ensemble(self.project));
+        let weights = all_weights(self.project);
         let (mut jobs, mut stamps) = (Vec::new(), Vec::new());
         for tomogram in tomograms {
             let job = SegmentJob {
@@ -320,7 +313,7 @@ impl<'a> Run<'a> {
     }
 
     /// Finds the thresholds that are best on the validation tomograms.
-    fn tune(&mut self, weights: &Path, devices: &[Device], progress: &dyn Progress) -> Result<()> {
+    fn tune(&mut self, devices: &[Device], progress: &dyn Progress) -> Result<()> {
         let project = self.project;
         let path = thresholds_path(project);
         let mut stamp = Stamp::new((&project.pick, &project.classes, &project.evaluate.radius));
@@ -328,7 +321,7 @@ impl<'a> Run<'a> {
             .tomograms_for(Split::Validate)
             .filter(|tomogram| tomogram.picks.is_some())
             .collect();
-        self.segment(&tomograms, weights, devices, progress)?;
+        self.segment(&tomograms, devices, progress)?;
         for tomogram in &tomograms {
             stamp = stamp.file(&labels_path(project, tomogram));
             let annotations = tomogram.picks.as_ref().map(|path| project.resolve(path));
@@ -420,195 +413,6 @@ impl<'a> Run<'a> {
         write_file_atomically(&path, &text)?;
         Ok(Some(evaluation))
     }
-}
-
-/// The target of a tomogram as its project has it drawn.
-///
-/// # Errors
-/// Where the tomogram has no picks.
-pub fn target_job(project: &Project, tomogram: &ProjectTomogram) -> Result<TargetJob> {
-    let Some(picks) = &tomogram.picks else {
-        return Err(no_picks(tomogram));
-    };
-    let shapes = project.classes.iter().map(|class| {
-        let shape = match &class.mask {
-            Some(mask) => ShapeSource::Mask(project.resolve(mask)),
-            None => ShapeSource::Sphere(class.radius),
-        };
-        (class.label.to_string(), shape)
-    });
-    Ok(TargetJob {
-        picks: project.resolve(picks),
-        read: read_options(project, tomogram)?,
-        like: project.resolve(&tomogram.file),
-        voxel_size: tomogram_options(tomogram)?.voxel_size,
-        shapes: shapes.collect(),
-        order: project.target.order.clone(),
-        initial: tomogram.initial.as_ref().map(|path| project.resolve(path)),
-        tomogram: Some(tomogram.name.clone()),
-        output: target_path(project, tomogram),
-    })
-}
-
-/// The segmentation of a tomogram as its project has it done.
-///
-/// # Errors
-/// Where the project gives the tomogram a voxel size that is none.
-pub fn segment_job(project: &Project, tomogram: &ProjectTomogram) -> Result<SegmentJob> {
-    let settings = &project.segment;
-    let plan = settings
-        .reference_patch
-        .map_or_else(Plan::default, |patch| Plan::Reference { patch });
-    let wants_scores = settings.scores || project.pick.method == PickMethod::Peaks;
-    Ok(SegmentJob {
-        tomogram: project.resolve(&tomogram.file),
-        options: tomogram_options(tomogram)?,
-        labels: labels_path(project, tomogram),
-        scores: wants_scores.then(|| scores_folder(project, tomogram)),
-        plan,
-        half_turn: settings.half_turn,
-        precision: Precision::default(),
-        force: false,
-    })
-}
-
-/// The picking in a tomogram as its project has it done.
-///
-/// # Errors
-/// Where the label map cannot be read, a radius in Å meets an unknown voxel size, or tuned thresholds are not there yet.
-pub fn pick_job(project: &Project, tomogram: &ProjectTomogram) -> Result<PickJob> {
-    let mut job = untuned_pick_job(project, tomogram)?;
-    if project.pick.tuned {
-        Thresholds::read(&thresholds_path(project))?.apply(&mut job)?;
-    }
-    Ok(job)
-}
-
-fn untuned_pick_job(project: &Project, tomogram: &ProjectTomogram) -> Result<PickJob> {
-    let settings = &project.pick;
-    let labels = labels_path(project, tomogram);
-    let by_peaks = settings.method == PickMethod::Peaks;
-    let options = tomogram_options(tomogram)?;
-    let voxel_size = options.voxel_size.or(open_volume(&labels)?.voxel_size());
-    let input = if by_peaks {
-        scores_folder(project, tomogram)
-    } else {
-        labels
-    };
-    Ok(PickJob {
-        method: settings.method,
-        radius: Some(pick_radius(project, voxel_size)?),
-        min_size: settings.min_size.unwrap_or(0),
-        // A peak has no size.
-        min_size_of_class: if settings.min_size.is_some() || by_peaks {
-            BTreeMap::new()
-        } else {
-            min_sizes(project, voxel_size)?
-        },
-        min_score: settings.min_score,
-        voxel_size,
-        tomogram: Some(tomogram.name.clone()),
-        ..PickJob::new(&input, &picks_path(project, tomogram))
-    })
-}
-
-/// The weights that a project segments with: those it names, or those its training gives.
-pub fn weights_path(project: &Project) -> PathBuf {
-    match &project.segment.weights {
-        Some(weights) => project.resolve(weights),
-        None => RunFolder::new(project.output_path("train")).best_weights(),
-    }
-}
-
-/// All weights that a project segments with: those of [`weights_path`], then those whose scores are averaged with theirs.
-pub fn all_weights(project: &Project) -> Vec<PathBuf> {
-    let mut paths = vec![weights_path(project)];
-    paths.extend(ensemble(project));
-    paths
-}
-
-fn ensemble(project: &Project) -> impl Iterator<Item = PathBuf> {
-    project.segment.ensemble.iter().map(|path| project.resolve(path))
-}
-
-/// Where the label map of a tomogram lies.
-pub fn labels_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
-    project.output_path(format!("labels/{}.mrc", tomogram.name))
-}
-
-/// Where the score maps of a tomogram lie, a file a class.
-pub fn scores_folder(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
-    project.output_path(format!("scores/{}", tomogram.name))
-}
-
-/// Where the picks of a tomogram lie.
-pub fn picks_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
-    project.output_path(format!("picks/{}.xml", tomogram.name))
-}
-
-/// Where the thresholds lie that were tuned on the validation tomograms.
-pub fn thresholds_path(project: &Project) -> PathBuf {
-    project.output_path("thresholds.json")
-}
-
-/// Where the picture of a tomogram's picks lies.
-pub(crate) fn slices_path(project: &Project, tomogram: &ProjectTomogram) -> PathBuf {
-    project.output_path(format!("slices/{}.png", tomogram.name))
-}
-
-/// Annotations and picks of tomograms, and how the project has them scored.
-pub(crate) fn evaluated_pairs(
-    project: &Project,
-    evaluated: &[(&ProjectTomogram, PathBuf)],
-) -> Result<(Vec<EvaluatedPair>, EvaluateJob)> {
-    let mut pairs = Vec::new();
-    let mut voxel_size = None;
-    for (tomogram, picks) in evaluated {
-        let options = tomogram_options(tomogram)?;
-        voxel_size = options
-            .voxel_size
-            .or(open_volume(&project.resolve(&tomogram.file))?.voxel_size());
-        pairs.push(EvaluatedPair {
-            name: tomogram.name.clone(),
-            truth: annotated_particles(project, tomogram)?,
-            picks: deepfinder_io::read_particles(picks, &deepfinder_io::ReadOptions::default())?,
-        });
-    }
-    let job = EvaluateJob {
-        radius: project.evaluate.radius,
-        classes: project.class_table(voxel_size)?,
-        voxel_size,
-        ..EvaluateJob::default()
-    };
-    Ok((pairs, job))
-}
-
-/// The radius that clusters the voxels of a project's particles: where none is set, the mean of the class radii, each
-/// weighted by its ball. That is the radius of the particle that an average voxel belongs to: the plain mean would
-/// cut the largest particles in two.
-fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<Length> {
-    if let Some(radius) = project.pick.radius {
-        return Ok(radius);
-    }
-    let (mut weighted, mut weights) = (0.0, 0.0);
-    for class in &project.classes {
-        let radius = class.radius.in_voxels(voxel_size)?;
-        weighted += radius.powi(4);
-        weights += radius.powi(3);
-    }
-    Ok(Length::Voxels(weighted / weights))
-}
-
-/// A quarter of the ball of each class: smaller clusters are specks.
-fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMap<Label, u64>> {
-    project
-        .classes
-        .iter()
-        .map(|class| {
-            let radius = class.radius.in_voxels(voxel_size)?;
-            Ok((class.label, (std::f64::consts::PI / 3.0 * radius.powi(3)) as u64))
-        })
-        .collect()
 }
 
 /// What a project's training is made from.

@@ -1,12 +1,14 @@
 //! The ops on NVIDIA GPUs.
 //!
-//! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`voxels`]):
+//! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`upsample`], [`voxels`]):
 //! the tests replay the very same programs with the kernels compiled for the processor (`emulator`). The other modules
 //! only allocate, launch and convert.
 
 mod convolution;
+mod gather;
 mod optimiser;
 mod program;
+mod upsample;
 mod voxels;
 
 #[cfg(feature = "cuda")]
@@ -27,11 +29,9 @@ pub use classes::{class_gradient, class_sums};
 #[cfg(feature = "cuda")]
 pub use optimiser::adam_step;
 pub(crate) use {
-    convolution::{
-        ConvolutionPlan, pack_convolution, pack_upsample, packed_convolution, packed_upsample, upsample,
-        upsample_input_gradient, upsample_weight_gradient,
-    },
+    convolution::{ConvolutionPlan, pack_convolution, packed_convolution},
     program::{Element, Program},
+    upsample::{pack_upsample, packed_upsample, upsample, upsample_input_gradient, upsample_weight_gradient},
     voxels::{argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient},
 };
 #[cfg(feature = "cuda")]

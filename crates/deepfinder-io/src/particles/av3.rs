@@ -8,8 +8,8 @@ use deepfinder_core::{Particle, Rotation};
 
 use super::Parsed;
 use super::fields::Input;
-use super::format::Output;
 use super::list::Draft;
+use super::write::Output;
 use crate::em::{EmHeader, HEADER_BYTES};
 use crate::{ElementType, IoError, Result};
 

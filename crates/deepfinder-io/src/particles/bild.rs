@@ -11,9 +11,9 @@ use deepfinder_core::{Label, Particle, Rotation};
 use super::Parsed;
 use super::cmm::colour;
 use super::fields::{Fields, Input, decimal};
-use super::format::Output;
 use super::list::Draft;
 use super::text::position;
+use super::write::Output;
 use crate::{IoError, Result};
 
 /// Commands that move what comes after them.

@@ -9,9 +9,9 @@ use deepfinder_core::Particle;
 
 use super::Parsed;
 use super::fields::{Input, decimal};
-use super::format::Output;
 use super::list::Draft;
 use super::text::{lines, position};
+use super::write::Output;
 
 /// The edge of a box in voxels where the size of a particle is not known.
 const EDGE: f64 = 16.0;

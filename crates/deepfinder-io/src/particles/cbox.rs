@@ -12,9 +12,9 @@ use deepfinder_core::Particle;
 use super::Parsed;
 use super::boxes::edge;
 use super::fields::{Input, decimal};
-use super::format::Output;
 use super::list::Draft;
 use super::star::{Star, write_loop};
+use super::write::Output;
 use crate::IoError;
 
 /// What crYOLO writes where it does not know.

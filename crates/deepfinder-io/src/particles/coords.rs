@@ -7,9 +7,9 @@ use deepfinder_core::Particle;
 
 use super::Parsed;
 use super::fields::{Input, decimal};
-use super::format::Output;
 use super::list::Draft;
 use super::text::{lines, position};
+use super::write::Output;
 
 pub(super) fn read(input: &Input<'_>) -> Parsed {
     let mut draft = Draft::default();

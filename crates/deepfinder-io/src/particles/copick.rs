@@ -16,9 +16,9 @@ use deepfinder_core::{Class, ClassTable, Label, Particle, ParticleList, VoxelSiz
 use serde_json::{Value, json};
 
 use super::fields::Input;
-use super::format::{Output, encode_particles};
 use super::json::{location, number, parse, rotation};
 use super::list::Draft;
+use super::write::{Output, encode_particles};
 use super::{Parsed, ParticleFormat, ReadOptions, WriteOptions, read_particle_file};
 use crate::{IoError, Result, write_file_atomically};
 

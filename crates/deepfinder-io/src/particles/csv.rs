@@ -9,8 +9,8 @@ use deepfinder_core::{Particle, ParticleList, Rotation};
 
 use super::Parsed;
 use super::fields::{Fields, Input, angles, decimal, present};
-use super::format::Output;
 use super::list::Draft;
+use super::write::Output;
 use crate::{IoError, Result};
 
 /// What a column is, by the names programs give it (lower case, spaces as underscores).

@@ -10,7 +10,7 @@ use quick_xml::escape::escape;
 use quick_xml::events::BytesStart;
 
 use super::fields::{Fields, Input, angles, decimal};
-use super::format::Output;
+use super::write::Output;
 use super::xml::attributes;
 use super::{Parsed, xml};
 use crate::Result;

@@ -12,9 +12,9 @@ use deepfinder_core::{Particle, Rotation};
 
 use super::Parsed;
 use super::fields::{Fields, Input, decimal};
-use super::format::Output;
 use super::list::Draft;
 use super::text::lines;
+use super::write::Output;
 use crate::Result;
 
 const COLUMNS: usize = 36;

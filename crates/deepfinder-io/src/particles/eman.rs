@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::Parsed;
 use super::fields::Input;
-use super::format::Output;
 use super::json::{number, parse};
 use super::list::Draft;
+use super::write::Output;
 use super::{Origin, TomogramFrame};
 use crate::{IoError, Result};
 

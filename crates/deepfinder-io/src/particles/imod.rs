@@ -14,8 +14,8 @@ use deepfinder_core::{Particle, Rotation, VoxelSize};
 
 use super::Parsed;
 use super::fields::{Fields, Input};
-use super::format::Output;
 use super::list::Draft;
+use super::write::Output;
 use crate::{IoError, Result};
 
 /// Where the centre of the first voxel is, `(x, y, z)`.

@@ -26,17 +26,19 @@ mod star;
 mod stopgap;
 mod text;
 mod tomograms;
+mod write;
 mod xlsx;
 mod xml;
 
 pub use copick::{CopickObject, CopickProject, CopickRun};
 pub use format::{
-    FormatEntry, Holds, ParticleFormat, encode_particles, is_particle_list, particle_formats,
-    read_particle_file, read_particles, write_particle_file, write_particles,
+    FormatEntry, Holds, ParticleFormat, is_particle_list, particle_formats, read_particle_file,
+    read_particles,
 };
 pub use list::ParticleFile;
 pub use options::{Euler, Origin, ReadOptions, WriteOptions};
 pub use tomograms::{TomogramFrame, TomogramTable};
+pub use write::{encode_particles, write_particle_file, write_particles};
 
 use list::Draft;
 

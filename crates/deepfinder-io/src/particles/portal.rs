@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::Parsed;
 use super::fields::Input;
-use super::format::Output;
 use super::json::{location, rotation};
 use super::list::Draft;
+use super::write::Output;
 
 const MATRIX: &str = "xyz_rotation_matrix";
 

@@ -11,8 +11,8 @@ use quick_xml::escape::escape;
 
 use super::Parsed;
 use super::fields::{Input, decimal};
-use super::format::Output;
 use super::list::Draft;
+use super::write::Output;
 use super::xml::{attributes, walk};
 
 const LIST: &str = "ParticleList";

@@ -2,9 +2,9 @@
 
 use deepfinder_core::{Particle, Rotation, VoxelSize};
 
-use super::format::Output;
 use super::relion::{AXES, TILT_SERIES_PIXEL};
 use super::star::write_loop;
+use super::write::Output;
 use super::{ParticleFormat, TomogramFrame};
 use crate::Result;
 

@@ -8,9 +8,9 @@ use deepfinder_core::{Particle, Rotation};
 
 use super::Parsed;
 use super::fields::Input;
-use super::format::Output;
 use super::list::Draft;
 use super::star::{Star, write_loop};
+use super::write::Output;
 use crate::IoError;
 
 const BLOCK: &str = "stopgap_motivelist";

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use deepfinder_core::{Particle, ParticleList};
 
 use super::fields::{Fields, Input, angles, decimal};
-use super::format::Output;
 use super::list::Draft;
+use super::write::Output;
 use super::{Parsed, ParticleFormat};
 use crate::Result;
 

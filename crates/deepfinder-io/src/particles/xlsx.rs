@@ -19,7 +19,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use super::Parsed;
 use super::csv::{read_table, table};
 use super::fields::Input;
-use super::format::Output;
+use super::write::Output;
 use crate::{IoError, Result};
 
 /// What a ZIP archive begins with.
