@@ -1,14 +1,11 @@
 //! What volumes are made of.
 
-use half::{bf16, vec::HalfBitsVecExt};
+use half::bf16;
 
 /// A value of a volume: `f32`, `f64` or `bf16`.
 pub trait Value: Copy + PartialEq + Send + Sync + 'static {
     /// Zero.
     const ZERO: Self;
-
-    /// As many zeros, in memory that the system gives as such.
-    fn zeros(length: usize) -> Vec<Self>;
 
     /// The greater of two.
     #[must_use]
@@ -29,10 +26,6 @@ macro_rules! float {
     ($t:ty) => {
         impl Value for $t {
             const ZERO: Self = 0.0;
-
-            fn zeros(length: usize) -> Vec<Self> {
-                vec![0.0; length]
-            }
 
             #[inline]
             fn greater(self, other: Self) -> Self {
@@ -63,10 +56,6 @@ float!(f64);
 /// Computed by their bits, which the compiler turns into vector instructions.
 impl Value for bf16 {
     const ZERO: Self = Self::ZERO;
-
-    fn zeros(length: usize) -> Vec<Self> {
-        vec![0_u16; length].reinterpret_into()
-    }
 
     #[inline]
     fn greater(self, other: Self) -> Self {
