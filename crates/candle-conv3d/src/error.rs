@@ -58,6 +58,12 @@ pub enum Conv3dError {
         /// The op that refused.
         op: &'static str,
     },
+    /// A volume with a halo where none is known.
+    #[error("{op}: volumes with a halo are for bf16 on the CPU")]
+    Halo {
+        /// The op that refused.
+        op: &'static str,
+    },
     /// A slice is shorter or longer than its shape says.
     #[error("{what} should hold {expected} values, it holds {found}")]
     Length {

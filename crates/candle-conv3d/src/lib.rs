@@ -63,8 +63,9 @@ pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
 pub use layout::to_channels_last;
 pub use memory::keep_memory;
 pub use ops::{
-    LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, argmax_channels,
-    channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, max_pool2,
-    max_pool2_into, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
+    Halos, LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, argmax_channels,
+    channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, haloed_zeros,
+    max_pool2, max_pool2_into, max_pool2_with_halos, relu_gradient, softmax_channels, upsample2_conv2,
+    upsample2_conv2_gradients,
 };
 pub use transfer::{Download, Transfers};

@@ -166,7 +166,7 @@ impl Demand {
                 reach,
             };
             // No gain from thicker ones: what a layer gives should still be in the cache when the next takes it.
-            let chunk = [16, 8, 4]
+            let chunk = [32, 16, 8, 4]
                 .into_iter()
                 .filter(|chunk| *chunk <= depth)
                 .find(|chunk| self.workspace(tiling(*chunk)) <= self.bytes as f64);

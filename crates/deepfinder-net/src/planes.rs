@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_conv3d::{channels_last_zeros, copy_planes, max_pool2_into};
+use candle_conv3d::{channels_last_zeros, copy_planes, haloed_zeros, max_pool2_into, max_pool2_with_halos};
 use candle_core::Tensor;
 
 use crate::Result;
@@ -16,6 +16,8 @@ const FROM_CHANNELS_LAST: [usize; 5] = [0, 4, 1, 2, 3];
 pub(crate) struct Planes {
     /// `[1, D, H, W, C]`, contiguous, with room for more planes than there are.
     buffer: Option<Tensor>,
+    /// Whether planes have a halo: [`haloed_zeros`].
+    halo: bool,
     /// The first plane that is needed.
     first: usize,
     pub(crate) length: usize,
@@ -32,8 +34,7 @@ impl Room for Planes {
         let needed = self.length + planes;
         if needed > room {
             let shape = [1, channels, needed, height, width];
-            let buffer =
-                channels_last_zeros(shape, like.dtype(), like.device())?.permute(TO_CHANNELS_LAST)?;
+            let buffer = place(shape, self.halo, like)?.permute(TO_CHANNELS_LAST)?;
             if let Some(old) = self.buffer.take().filter(|_| self.length > 0) {
                 let kept = old.narrow(1, self.first, self.length)?.force_contiguous()?;
                 buffer.slice_set(&kept, 1, 0)?;
@@ -54,6 +55,13 @@ impl Room for Planes {
 }
 
 impl Planes {
+    pub(crate) fn new(halo: bool) -> Self {
+        Self {
+            halo,
+            ..Self::default()
+        }
+    }
+
     /// Puts a copy of planes behind those that are there.
     pub(crate) fn append(&mut self, planes: &Tensor) -> Result<()> {
         let (_, channels, depth, height, width) = planes.dims5()?;
@@ -66,9 +74,20 @@ impl Planes {
     /// Puts planes behind those that are there, pooled.
     pub(crate) fn pool(&mut self, planes: &Tensor) -> Result<()> {
         let (_, channels, depth, height, width) = planes.dims5()?;
-        self.write([channels, depth / 2, height / 2, width / 2], planes, |output| {
-            Ok(max_pool2_into(planes, output)?)
-        })
+        // The halo's row and column are left over.
+        let (halo, pooled) = (usize::from(self.halo), |side: usize| side / 2);
+        let shape = [
+            channels,
+            pooled(depth),
+            pooled(height) + halo,
+            pooled(width) + halo,
+        ];
+        let pool = if self.halo {
+            max_pool2_with_halos
+        } else {
+            max_pool2_into
+        };
+        self.write(shape, planes, |output| Ok(pool(planes, output)?))
     }
 
     /// The first planes, `[1, C, D, H, W]`.
@@ -104,14 +123,17 @@ pub(crate) struct Ring {
     length: usize,
     /// Where the planes stand that came last.
     last: Range<usize>,
+    /// Whether planes have a halo: [`haloed_zeros`].
+    halo: bool,
 }
 
 impl Ring {
     /// Room for that many planes from the start, of which `at_once` are read or written together.
-    pub(crate) fn with_room(room: usize, at_once: usize) -> Self {
+    pub(crate) fn with_room(room: usize, at_once: usize, halo: bool) -> Self {
         Self {
             room,
             twice: at_once,
+            halo,
             ..Self::default()
         }
     }
@@ -145,7 +167,7 @@ impl Ring {
     fn grow(&mut self, planes: usize, [channels, height, width]: [usize; 3], like: &Tensor) -> Result<()> {
         let room = self.room.max(self.length + planes).max(self.twice);
         let shape = [1, channels, room + self.twice, height, width];
-        let buffer = channels_last_zeros(shape, like.dtype(), like.device())?.permute(TO_CHANNELS_LAST)?;
+        let buffer = place(shape, self.halo, like)?.permute(TO_CHANNELS_LAST)?;
         if let Some(old) = self.buffer.take() {
             let to_end = self.length.min(self.room - self.first);
             buffer.slice_set(&old.narrow(1, self.first, to_end)?.force_contiguous()?, 1, 0)?;
@@ -208,6 +230,16 @@ impl Room for Ring {
         self.length += planes;
         self.last = start..end;
         Ok(())
+    }
+}
+
+/// A place for planes `[N, C, D, H, W]`, where there is a halo with it.
+fn place([batch, channels, depth, height, width]: [usize; 5], halo: bool, like: &Tensor) -> Result<Tensor> {
+    if halo {
+        Ok(haloed_zeros([batch, channels, depth, height - 1, width - 1])?)
+    } else {
+        let shape = [batch, channels, depth, height, width];
+        Ok(channels_last_zeros(shape, like.dtype(), like.device())?)
     }
 }
 

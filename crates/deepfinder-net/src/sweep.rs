@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use candle_conv3d::{Activation, GRID, Padding, PrepackedConv3d, PrepackedUpsample, convert};
+use candle_conv3d::{Activation, GRID, Halos, Padding, PrepackedConv3d, PrepackedUpsample, convert};
 use candle_core::{DType, Tensor};
 
 use crate::planes::{Planes, Ring, Room};
@@ -30,6 +30,8 @@ pub enum Skip {
 #[derive(Debug)]
 pub struct Sweep {
     precision: Precision,
+    /// Whether planes have a halo between the layers, which then read them where they are.
+    halo: bool,
     head: PrepackedConv3d,
     full_encode: [Stage; 2],
     half_encode: [Stage; 2],
@@ -59,39 +61,54 @@ impl UNet {
     pub fn sweep(&self, skip: Skip) -> Result<Sweep> {
         let dtype = self.precision.dtype();
         let together = self.precision.planes_together();
-        let stage = |layer: &Convolution, sources: &[usize]| Stage::new(layer, sources, dtype, together);
+        let halo = self.precision == Precision::Bf16 && self.head.weight.device().is_cpu();
+        let halos = Halos {
+            sources: halo,
+            output: halo,
+        };
+        let stage =
+            |layer: &Convolution, sources: &[usize]| Stage::new(layer, sources, dtype, together, halos);
         // What they give is pooled, which takes planes by twos.
-        let encode = |layers: &[Convolution; 2]| -> Result<[Stage; 2]> {
-            let stage = |layer: &Convolution| Stage::new(layer, &[], dtype, POOLED);
-            Ok([stage(&layers[0])?, stage(&layers[1])?])
+        let encode = |layers: &[Convolution; 2], sources: bool| -> Result<[Stage; 2]> {
+            let first = Halos { sources, ..halos };
+            Ok([
+                Stage::new(&layers[0], &[], dtype, POOLED, first)?,
+                Stage::new(&layers[1], &[], dtype, POOLED, halos)?,
+            ])
         };
         let decode = |layers: &[Convolution; 2], sources: [usize; 2]| -> Result<[Stage; 2]> {
             Ok([stage(&layers[0], &sources)?, stage(&layers[1], &[])?])
         };
         let [q0, q1, q2, q3] = &self.quarter;
-        let full_encode = encode(&self.full_encode)?;
-        let half_encode = encode(&self.half_encode)?;
-        let half_upsample = Upsample::new(&self.half_upsample, dtype)?;
-        let full_upsample = Upsample::new(&self.full_upsample, dtype)?;
+        // The tomogram's planes come as they are.
+        let full_encode = encode(&self.full_encode, false)?;
+        let half_encode = encode(&self.half_encode, halo)?;
+        let half_upsample = Upsample::new(&self.half_upsample, dtype, halo)?;
+        let full_upsample = Upsample::new(&self.full_upsample, dtype, halo)?;
         let mid = half_encode[1].layer.output_channels();
         let high = full_encode[1].layer.output_channels();
         let (weight, bias) = (&self.head.weight, Some(&self.head.bias));
         let head = PrepackedConv3d::new(weight, bias, &[weight.dim(1)?], Activation::Identity, dtype)?;
+        let of_head = Halos {
+            output: false,
+            ..halos
+        };
         Ok(Sweep {
             precision: self.precision,
-            head,
+            halo,
+            head: head.with_halos(of_head)?,
             half_decode: decode(&self.half_decode, [half_upsample.layer.output_channels(), mid])?,
             full_decode: decode(&self.full_decode, [full_upsample.layer.output_channels(), high])?,
             high: match skip {
                 Skip::Keep => High::Kept(Ring::default()),
                 Skip::Recompute => High::Again(Box::new(Again {
                     encode: full_encode.each_ref().map(Stage::again),
-                    features: Planes::default(),
+                    features: Planes::new(halo),
                 })),
             },
             full_encode,
             half_encode,
-            scratch: Planes::default(),
+            scratch: Planes::new(halo),
             quarter: [stage(q0, &[])?, stage(q1, &[])?, stage(q2, &[])?, stage(q3, &[])?],
             half_upsample,
             full_upsample,
@@ -174,7 +191,7 @@ impl Sweep {
                 let room = if self.over { all } else { waiting[level] };
                 // Two more are read than are given.
                 let at_once = (self.at_most >> level).max(GRID[0]).next_multiple_of(GRID[0]) + 2;
-                *ring = Ring::with_room(room, at_once);
+                *ring = Ring::with_room(room, at_once, self.halo);
             }
         }
     }
@@ -273,7 +290,7 @@ impl Sweep {
         let moved = second.flow(first.over, at_most, &mut self.scratch)?;
         while self.scratch.length > 0 {
             let planes = self.scratch.length.min(Self::LOGITS_AT_ONCE);
-            let logits = write_logits(&self.head, &self.scratch.first(planes)?)?;
+            let logits = write_logits(&self.head, &self.scratch.first(planes)?, self.halo)?;
             self.scratch.discard(planes);
             give(logits)?;
         }
@@ -324,6 +341,7 @@ impl High {
 #[derive(Debug)]
 struct Stage {
     layer: Arc<PrepackedConv3d>,
+    halos: Halos,
     /// Planes that it gives together, until its last.
     together: usize,
     /// What it still needs of what came.
@@ -348,14 +366,21 @@ struct Step {
 
 impl Stage {
     /// `sources`: channels of its two sources, where it has two.
-    fn new(layer: &Convolution, sources: &[usize], dtype: DType, together: usize) -> Result<Self> {
+    fn new(
+        layer: &Convolution,
+        sources: &[usize],
+        dtype: DType,
+        together: usize,
+        halos: Halos,
+    ) -> Result<Self> {
         let all = [layer.weight.dim(1)?];
         let sources = if sources.is_empty() { &all } else { sources };
         let layer = PrepackedConv3d::new(&layer.weight, Some(&layer.bias), sources, Activation::Relu, dtype)?;
         Ok(Self {
-            layer: Arc::new(layer),
+            layer: Arc::new(layer.with_halos(halos)?),
+            halos,
             together,
-            input: Planes::default(),
+            input: Planes::new(halos.sources),
             begun: false,
             over: false,
         })
@@ -365,8 +390,9 @@ impl Stage {
     fn again(&self) -> Self {
         Self {
             layer: Arc::clone(&self.layer),
+            halos: self.halos,
             together: self.together,
-            input: Planes::default(),
+            input: Planes::new(self.halos.sources),
             begun: false,
             over: false,
         }
@@ -397,7 +423,13 @@ impl Stage {
     fn write(&mut self, step: &Step, beside: Option<&Tensor>, next: &mut impl Room) -> Result<()> {
         let input = self.input.first(step.read)?;
         let (_, _, _, height, width) = input.dims5()?;
-        let shape = [self.layer.output_channels(), step.given, height, width];
+        let side = |side: usize| side + usize::from(self.halos.output) - usize::from(self.halos.sources);
+        let shape = [
+            self.layer.output_channels(),
+            step.given,
+            side(height),
+            side(width),
+        ];
         let padding = Padding::Explicit([step.padding, [1, 1], [1, 1]]);
         let sources: Vec<&Tensor> = [&input].into_iter().chain(beside).collect();
         next.write(shape, &input, |output| {
@@ -422,15 +454,18 @@ impl Stage {
 #[derive(Debug)]
 struct Upsample {
     layer: PrepackedUpsample,
+    halo: bool,
     input: Planes,
     over: bool,
 }
 
 impl Upsample {
-    fn new(layer: &Convolution, dtype: DType) -> Result<Self> {
+    fn new(layer: &Convolution, dtype: DType, halo: bool) -> Result<Self> {
+        let layer = PrepackedUpsample::new(&layer.weight, Some(&layer.bias), Activation::Relu, dtype)?;
         Ok(Self {
-            layer: PrepackedUpsample::new(&layer.weight, Some(&layer.bias), Activation::Relu, dtype)?,
-            input: Planes::default(),
+            layer: if halo { layer.with_halo()? } else { layer },
+            halo,
+            input: Planes::new(halo),
             over: false,
         })
     }
@@ -449,7 +484,14 @@ impl Upsample {
         }
         let input = self.input.first(length.min(planes + 1))?;
         let (_, _, _, height, width) = input.dims5()?;
-        let shape = [self.layer.output_channels(), 2 * planes, 2 * height, 2 * width];
+        let halo = usize::from(self.halo);
+        let side = |side: usize| 2 * (side - halo) + halo;
+        let shape = [
+            self.layer.output_channels(),
+            2 * planes,
+            side(height),
+            side(width),
+        ];
         next.write(shape, &input, |output| Ok(self.layer.write(&input, output)?))?;
         self.input.discard(planes);
         self.over = input_over && planes == length;

@@ -54,7 +54,7 @@ impl UNet {
         let logits = if features.device().is_cpu() {
             let (channels, dtype) = ([weight.dim(1)?], features.dtype());
             let head = PrepackedConv3d::new(weight, bias, &channels, Activation::Identity, dtype)?;
-            write_logits(&head, features)?
+            write_logits(&head, features, false)?
         } else {
             convert(
                 &conv3d(features, weight, bias, &Conv3dConfig::default())?,
@@ -78,10 +78,11 @@ impl UNet {
     }
 }
 
-/// The last layer's results in f32.
-pub(crate) fn write_logits(head: &PrepackedConv3d, features: &Tensor) -> Result<Tensor> {
+/// The last layer's results in f32; `halo`: whether the features have one.
+pub(crate) fn write_logits(head: &PrepackedConv3d, features: &Tensor, halo: bool) -> Result<Tensor> {
     let (batch, _, depth, height, width) = features.dims5()?;
-    let shape = [batch, head.output_channels(), depth, height, width];
+    let halo = usize::from(halo);
+    let shape = [batch, head.output_channels(), depth, height - halo, width - halo];
     // On a GPU results have the type of what they come from.
     let dtype = match features.dtype() {
         DType::BF16 if features.device().is_cpu() => DType::F32,

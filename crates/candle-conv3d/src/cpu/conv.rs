@@ -2,7 +2,7 @@
 
 use super::{
     correlate::{Volume, correlate},
-    gather::{Gathered, Lattice, Place, activate, band_rows, fill_bias, for_bands, gather, gather_band},
+    gather::{Gathered, Lattice, gather},
     packed::Packed,
     winograd,
 };
@@ -243,46 +243,6 @@ impl<T: Element> ConvWeights<T> {
                 output,
             );
         }
-        Ok(())
-    }
-}
-
-impl<T: Element> ConvWeights<T> {
-    /// [`forward`](Self::forward), of which another type keeps the results: `round` puts values there.
-    pub(super) fn forward_rounded<O: Send>(
-        &self,
-        shape: &ConvShape,
-        sources: &[Source<'_, T>],
-        bias: Option<&[T]>,
-        activation: Activation,
-        output: &mut [O],
-        round: impl Fn(&[T], &mut [O]) + Sync,
-    ) -> Result<(), Conv3dError> {
-        if self.transforms.is_some() {
-            let mut wide = crate::memory::zeros(shape.output_len());
-            self.forward(shape, sources, bias, activation, &mut wide)?;
-            round(&wide, output);
-            return Ok(());
-        }
-        let (lattice, channels, width) = (shape.lattice(), self.output_channels, shape.output[2]);
-        let place = Place {
-            start: 0,
-            line: width * channels,
-            step: channels,
-        };
-        for_bands(shape.output, channels, band_rows(width), output, |band, out| {
-            let mut wide = vec![T::zero(); out.len()];
-            fill_bias(&mut wide, bias, channels);
-            for (source, packed) in sources.iter().zip(&self.packed) {
-                let source = Gathered {
-                    values: source.values,
-                    packed,
-                };
-                gather_band(self.isa, &lattice, &source, band, &mut wide, place);
-            }
-            activate(self.isa, &mut wide, activation);
-            round(&wide, out);
-        });
         Ok(())
     }
 }

@@ -48,17 +48,43 @@ pub fn max_pool2_forward<T: Value>(
     input: &[T],
     output: &mut [T],
 ) -> Result<(), Conv3dError> {
-    check_length("the input", shape.input_len(), input.len())?;
-    check_length("the output", shape.output_len(), output.len())?;
-    let [_, height, _] = shape.output;
-    let (channels, row_len) = (shape.channels, 2 * shape.output_row());
+    max_pool2_forward_stored(shape, input, output, false)
+}
+
+/// The same for volumes that both have a [halo](crate::haloed_zeros), which of the output is left as it is.
+///
+/// # Errors
+/// [`Conv3dError::Length`] where a slice doesn't fit the shape.
+pub fn max_pool2_forward_stored<T: Value>(
+    shape: &PoolShape,
+    input: &[T],
+    output: &mut [T],
+    halo: bool,
+) -> Result<(), Conv3dError> {
+    let ([depth, height, width], halo) = (shape.output, usize::from(halo));
+    let channels = shape.channels;
+    let (row, row_in) = ((width + halo) * channels, (2 * width + halo) * channels);
+    let (rows, rows_in) = (height + halo, 2 * height + halo);
+    check_length(
+        "the input",
+        shape.batch * 2 * depth * rows_in * row_in,
+        input.len(),
+    )?;
+    check_length("the output", shape.batch * depth * rows * row, output.len())?;
     let isa = Isa::current();
-    output
-        .par_chunks_mut(shape.output_row().max(1))
-        .enumerate()
-        .for_each(|(row, out)| {
-            let first = (row / height * 4 * height + row % height * 2) * row_len;
-            let rows = corners(first, row_len, height).map(|start| &input[start..start + row_len]);
+    let out = output.par_chunks_mut(row.max(1)).enumerate();
+    out.filter(|(index, _)| index % rows < height)
+        .for_each(|(index, out)| {
+            let plane_len = rows_in * row_in;
+            let first = index / rows * 2 * plane_len + index % rows * 2 * row_in;
+            let starts = [
+                first,
+                first + row_in,
+                first + plane_len,
+                first + plane_len + row_in,
+            ];
+            let rows = starts.map(|start| &input[start..][..2 * width * channels]);
+            let out = &mut out[..width * channels];
             isa.run(Greatest { channels, rows, out });
         });
     Ok(())

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, InplaceOp2, Layout, Result, 
 
 use super::{
     check_types,
-    prepacked::check_output,
+    prepacked::{check_output, inside, outside},
     shape_error,
     storage::{dispatch, own, read, write},
     volume_shape,
@@ -15,6 +15,7 @@ use super::{
 use crate::cuda;
 use crate::{
     cpu::{self, PoolShape},
+    error::Conv3dError,
     layout::{as_channels_last, from_channels_last, to_channels_last},
     memory::zeros,
 };
@@ -150,24 +151,47 @@ impl CustomOp3 for MaxPoolGradient {
 /// # Errors
 /// Where shapes or element types don't fit, or `output` has another layout or shares memory with `input`.
 pub fn max_pool2_into(input: &Tensor, output: &Tensor) -> Result<()> {
+    pool_into(input, output, false)
+}
+
+/// The same for volumes that both have a [halo](crate::haloed_zeros), on the CPU.
+///
+/// # Errors
+/// Where shapes or element types don't fit, or `output` has another layout or shares memory with `input`.
+pub fn max_pool2_with_halos(input: &Tensor, output: &Tensor) -> Result<()> {
+    if input.device().is_cpu() {
+        pool_into(input, output, true)
+    } else {
+        Err(Conv3dError::Halo {
+            op: "max_pool2_with_halos",
+        }
+        .into())
+    }
+}
+
+fn pool_into(input: &Tensor, output: &Tensor, halo: bool) -> Result<()> {
     const NAME: &str = "max_pool2_into";
     check_types(NAME, &[input, output], &[])?;
     let (batch, channels, size) = volume_shape(NAME, input)?;
+    let size = inside(size, halo);
     if size.iter().any(|side| side % 2 == 1) {
         return Err(shape_error(NAME, "the input", "even sides", input));
     }
     let half = size.map(|side| side / 2);
-    check_output(NAME, output, batch, channels, half)?;
+    check_output(NAME, output, batch, channels, outside(half, halo))?;
     let shape = PoolShape {
         batch,
         output: half,
         channels,
     };
-    as_channels_last(NAME, output)?.inplace_op2(&to_channels_last(input)?, &PoolInto(shape))
+    as_channels_last(NAME, output)?.inplace_op2(&to_channels_last(input)?, &PoolInto { shape, halo })
 }
 
 /// input -> output; everything channels-last.
-struct PoolInto(PoolShape);
+struct PoolInto {
+    shape: PoolShape,
+    halo: bool,
+}
 
 impl InplaceOp2 for PoolInto {
     fn name(&self) -> &'static str {
@@ -184,7 +208,7 @@ impl InplaceOp2 for PoolInto {
         let name = InplaceOp2::name(self);
         dispatch!(name, input, T => {
             let (input, output) = (read::<T>(name, input, input_layout)?, write(name, output, layout)?);
-            Ok(cpu::max_pool2_forward(&self.0, input, output)?)
+            Ok(cpu::max_pool2_forward_stored(&self.shape, input, output, self.halo)?)
         })
     }
 
@@ -198,7 +222,7 @@ impl InplaceOp2 for PoolInto {
     ) -> Result<()> {
         let name = InplaceOp2::name(self);
         cuda::apply_into(name, &[(input, input_layout)], (output, layout), |element| {
-            cuda::max_pool(element, &self.0)
+            cuda::max_pool(element, &self.shape)
         })
     }
 }

@@ -4,7 +4,9 @@ use std::any::Any;
 
 use candle_core::{CpuStorage, Layout, Result, WithDType, backend::BackendStorage};
 
-use crate::error::Conv3dError;
+use half::bf16;
+
+use crate::{cpu::bf16::Stored, error::Conv3dError};
 
 /// The values of a contiguous tensor.
 pub(super) fn read<'a, T: WithDType>(
@@ -16,6 +18,26 @@ pub(super) fn read<'a, T: WithDType>(
         .contiguous_offsets()
         .ok_or(Conv3dError::NotContiguous { op })?;
     Ok(&storage.as_slice::<T>()?[start..end])
+}
+
+/// A contiguous tensor `[N, D, H, W, C]` in bf16; with a halo also what stands before and behind it.
+pub(super) fn stored<'a>(
+    op: &'static str,
+    (storage, layout): (&'a CpuStorage, &Layout),
+    channels: usize,
+    halo: bool,
+) -> Result<Stored<'a>> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or(Conv3dError::NotContiguous { op })?;
+    let all = storage.as_slice::<bf16>()?;
+    let (values, start) = if halo { (all, start) } else { (&all[start..end], 0) };
+    Ok(Stored {
+        values,
+        start,
+        channels,
+        halo,
+    })
 }
 
 /// The values of a contiguous tensor, to be written.

@@ -246,7 +246,8 @@ impl Machine<'_> {
         let (map, prefix) = (code[1] & 7, code[2] & 3);
         let second = usize::from(!code[2] >> 3 & 15) | inverted(3, 3) << 4;
         let (broadcast, mask, length) = (code[3] >> 4 & 1 == 1, code[3] & 7, code[3] >> 5 & 3);
-        if map != 2 || prefix != 2 || mask != 0 || length != 2 {
+        let two = prefix == 3 && code[4] == 0x72;
+        if map != 2 || !(prefix == 2 || two) || mask != 0 || length != 2 {
             return None;
         }
         let reg = usize::from(code[5] >> 3 & 7) | r << 3 | upper_r << 4;
@@ -271,6 +272,13 @@ impl Machine<'_> {
         };
         let mut result = [0; 64];
         match code[4] {
+            // vcvtne2ps2bf16
+            0x72 if two => {
+                let values = singles(&last).into_iter().chain(singles(&self.zmm(second)));
+                for (to, from) in result.chunks_exact_mut(2).zip(values) {
+                    to.copy_from_slice(&bf16::from_f32(from).to_le_bytes());
+                }
+            }
             // vcvtneps2bf16
             0x72 => {
                 for (to, from) in result.chunks_exact_mut(2).zip(singles(&last)) {

@@ -5,6 +5,7 @@ mod bf16;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod emulation;
 mod gradients;
+mod halos;
 mod instruction_sets;
 mod prepacked;
 mod problems;

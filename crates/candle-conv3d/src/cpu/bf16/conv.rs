@@ -6,7 +6,7 @@ use super::{
     Rounded,
     correlate::correlate,
     gather::{Gather, Output},
-    panel::View,
+    panel::{Stored, View, unfolded_values, voxels_with_halo},
     round,
     weights::Packed,
     widened,
@@ -18,8 +18,8 @@ use crate::{
     kernels::Isa,
 };
 
-/// Input channels below which the products of a step would be zeros for the most part: such layers, the first of a
-/// network, are computed in f32.
+/// Input channels below which the products of a step would be zeros for the most part: of such layers, the first of a
+/// network, all that an output sees is multiplied at once. Their gradients are computed in f32.
 const FEW_CHANNELS: usize = 8;
 
 /// The weights of a convolution in the order in which the kernels read them, for any number of volumes.
@@ -28,13 +28,10 @@ pub struct ConvWeights {
     kernel: [usize; 3],
     output_channels: usize,
     source_channels: Vec<usize>,
-    kind: Kind,
-}
-
-enum Kind {
+    /// Whether there are few channels.
+    unfolded: bool,
     /// Of each source.
-    Packed(Vec<Packed>),
-    Few(cpu::ConvWeights<f32>),
+    packed: Vec<Packed>,
 }
 
 fn rounded(weight: &[f32]) -> Vec<f32> {
@@ -63,28 +60,36 @@ impl ConvWeights {
             output_channels * input_channels * taps,
             weight.len(),
         )?;
-        let kind = if input_channels < FEW_CHANNELS {
-            let weight = rounded(weight);
-            let weights = cpu::ConvWeights::new(isa, kernel, output_channels, source_channels, &weight)?;
-            Kind::Few(weights)
-        } else {
-            let mut first = 0;
-            let packed = source_channels.iter().map(|&channels| {
-                let at = |[z, y, x]: [usize; 3], channel: usize, column: usize| {
-                    weight[(column * input_channels + first + channel) * taps + (z * kh + y) * kw + x]
+        let unfolded = input_channels < FEW_CHANNELS;
+        let mut first = 0;
+        let packed = source_channels.iter().map(|&channels| {
+            let at = |tap: usize, channel: usize, column: usize| {
+                weight[(column * input_channels + first + channel) * taps + tap]
+            };
+            let packed = if unfolded {
+                let at = |_, value: usize, column| {
+                    let tap = value / channels;
+                    if tap < taps {
+                        at(tap, value % channels, column)
+                    } else {
+                        0.0
+                    }
                 };
-                let packed = Packed::new(kernel, channels, output_channels, at);
-                first += channels;
-                packed
-            });
-            Kind::Packed(packed.collect())
-        };
+                Packed::new([1; 3], unfolded_values(kernel, channels), output_channels, at)
+            } else {
+                let at = |[z, y, x]: [usize; 3], channel, column| at((z * kh + y) * kw + x, channel, column);
+                Packed::new(kernel, channels, output_channels, at)
+            };
+            first += channels;
+            packed
+        });
         Ok(Self {
             isa,
             kernel,
             output_channels,
             source_channels: source_channels.to_vec(),
-            kind,
+            unfolded,
+            packed: packed.collect(),
         })
     }
 
@@ -100,60 +105,69 @@ impl ConvWeights {
         activation: Activation,
         output: &mut [O],
     ) -> Result<(), Conv3dError> {
+        let sources = sources
+            .iter()
+            .map(|source| Stored::dense(source.values, source.channels));
+        let sources: Vec<Stored<'_>> = sources.collect();
+        self.forward_stored(shape, &sources, bias, activation, output, false)
+    }
+
+    /// The same for volumes with and without [halos](crate::haloed_zeros): those of the sources are read, that of the
+    /// output is left as it is. The shape is that of what lies inside. The values are the same, bit for bit.
+    ///
+    /// # Errors
+    /// [`Conv3dError::Length`] where a slice, or the shape, doesn't fit the weights.
+    pub fn forward_stored<O: Rounded>(
+        &self,
+        shape: &ConvShape,
+        sources: &[Stored<'_>],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        output: &mut [O],
+        halo: bool,
+    ) -> Result<(), Conv3dError> {
         let outputs = self.output_channels;
-        shape.check_forward(
-            self.kernel,
-            outputs,
-            self.source_channels.iter().copied(),
-            sources,
-            bias.map(<[f32]>::len),
-            output.len(),
-        )?;
-        match &self.kind {
-            Kind::Few(weights) => {
-                let values: Vec<Vec<f32>> = sources.iter().map(|source| widened(source.values)).collect();
-                let sources = sources.iter().zip(&values);
-                let sources: Vec<Source<'_, f32>> = sources
-                    .map(|(source, values)| Source {
-                        values,
-                        channels: source.channels,
-                    })
-                    .collect();
-                weights.forward_rounded(shape, &sources, bias, activation, output, |values, out| {
-                    O::round(self.isa, values, out);
-                })
-            }
-            Kind::Packed(packed) => {
-                let lattice = shape.lattice();
-                let views: Vec<View<'_>> = sources
-                    .iter()
-                    .map(|source| View {
-                        values: source.values,
-                        channels: source.channels,
-                        size: shape.input,
-                        stride: 1,
-                        phase: [0; 3],
-                        first: lattice.first,
-                        taps: self.kernel,
-                    })
-                    .collect();
-                let gather = Gather {
-                    batch: shape.batch,
-                    positions: shape.output,
-                    views: &views,
-                    scale: 1,
-                    outputs: &[Output {
-                        parity: [0; 3],
-                        weights: packed.iter().collect(),
-                    }],
-                    channels: outputs,
-                    bias,
-                    activation,
-                };
-                gather.run(self.isa, output);
-                Ok(())
-            }
+        check_length("the sources", self.source_channels.len(), sources.len())?;
+        for (source, &channels) in sources.iter().zip(&self.source_channels) {
+            check_length("the channels of a source", channels, source.channels)?;
+            source.check(shape.batch, shape.input)?;
         }
+        check_length("the output channels", outputs, shape.output_channels)?;
+        for (size, of_shape) in self.kernel.into_iter().zip(shape.kernel) {
+            check_length("the kernel", size, of_shape)?;
+        }
+        check_length("the bias", outputs, bias.map_or(outputs, <[f32]>::len))?;
+        let voxels = voxels_with_halo(shape.batch, shape.output, halo);
+        check_length("the output", voxels * outputs, output.len())?;
+        let lattice = shape.lattice();
+        let views: Vec<View<'_>> = sources
+            .iter()
+            .map(|&volume| View {
+                volume,
+                size: shape.input,
+                stride: 1,
+                phase: [0; 3],
+                first: lattice.first,
+                taps: self.kernel,
+                unfolded: self.unfolded,
+            })
+            .collect();
+        let gather = Gather {
+            batch: shape.batch,
+            positions: shape.output,
+            views: &views,
+            scale: 1,
+            outputs: &[Output {
+                parity: [0; 3],
+                weights: self.packed.iter().collect(),
+            }],
+            channels: outputs,
+            halo,
+            bias,
+            activation,
+        };
+        gather.run(self.isa, output);
+        Ok(())
     }
 }
 
@@ -191,13 +205,13 @@ pub fn conv3d_input_gradient(
     let packed = Packed::new(shape.kernel, shape.output_channels, channels, reversed);
     let first = [0, 1, 2].map(|axis| shape.pad_before[axis] as isize - (shape.kernel[axis] as isize - 1));
     let view = View {
-        values: gradient,
-        channels: shape.output_channels,
+        volume: Stored::dense(gradient, shape.output_channels),
         size: shape.output,
         stride: 1,
         phase: [0; 3],
         first,
         taps: shape.kernel,
+        unfolded: false,
     };
     let gather = Gather {
         batch: shape.batch,
@@ -209,6 +223,7 @@ pub fn conv3d_input_gradient(
             weights: vec![&packed],
         }],
         channels,
+        halo: false,
         bias: None,
         activation: Activation::Identity,
     };
@@ -245,24 +260,24 @@ pub fn conv3d_weight_gradient(
     }
     let lattice = shape.lattice();
     let anchored = View {
-        values: gradient,
-        channels: shape.output_channels,
+        volume: Stored::dense(gradient, shape.output_channels),
         size: shape.output,
         stride: 1,
         phase: [0; 3],
         first: [0; 3],
         taps: [1; 3],
+        unfolded: false,
     };
     let mut first = 0;
     for source in sources {
         let view = View {
-            values: source.values,
-            channels: source.channels,
+            volume: Stored::dense(source.values, source.channels),
             size: shape.input,
             stride: 1,
             phase: [0; 3],
             first: lattice.first,
             taps: shape.kernel,
+            unfolded: false,
         };
         correlate(
             isa,

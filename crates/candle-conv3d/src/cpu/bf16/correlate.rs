@@ -89,8 +89,8 @@ impl Plan {
             channel: (steps | 1) * DEPTH,
             pairs: steps * TILE_LINES + taps.last().map_or(0, |tap| tap / 2),
             taps,
-            groups: groups(view.channels),
-            gradient_groups: gradient.channels.div_ceil(GRADIENTS),
+            groups: groups(view.volume.channels),
+            gradient_groups: gradient.volume.channels.div_ceil(GRADIENTS),
             seen,
             gradient: shape,
         }
@@ -161,10 +161,10 @@ pub(super) fn correlate(
         .collect();
     let [_, kh, kw] = view.taps;
     let mut calls = sums.iter();
-    for first in (0..gradient.channels).step_by(GRADIENTS) {
+    for first in (0..gradient.volume.channels).step_by(GRADIENTS) {
         for group in &plan.groups {
             for (tap, sums) in (0..plan.taps.len()).zip(&mut calls) {
-                for column in 0..GRADIENTS.min(gradient.channels - first) {
+                for column in 0..GRADIENTS.min(gradient.volume.channels - first) {
                     for channel in 0..group.columns {
                         let tile = column / POSITIONS * group.tiles + channel / COLUMNS;
                         let place = (tile * POSITIONS + column % POSITIONS) * COLUMNS + channel % COLUMNS;
@@ -222,11 +222,11 @@ impl Scratch {
             isa,
             self.panel.values(),
             voxel,
-            [positions, gradient.channels],
+            [positions, gradient.volume.channels],
             self.turned.values_mut(),
             plan.channel,
         );
-        self.turned.values_mut()[gradient.channels * plan.channel..].fill(bf16::ZERO);
+        self.turned.values_mut()[gradient.volume.channels * plan.channel..].fill(bf16::ZERO);
     }
 
     fn add_up(&self, multiplier: &Multiplier, plan: &Plan, sums: &mut [Sums]) {

@@ -14,6 +14,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 pub use conv::{ConvWeights, conv3d_input_gradient, conv3d_weight_gradient};
+pub use panel::Stored;
 pub use upsample::{UpsampleWeights, upsample2_conv2_input_gradient, upsample2_conv2_weight_gradient};
 
 use crate::kernels::{Isa, products};

@@ -4,20 +4,94 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::kernels::products::{DEPTH, Line};
+use crate::{
+    error::{Conv3dError, check_length},
+    kernels::products::{DEPTH, Line},
+};
 
 /// A channels-last volume `[N, D, H, W, C]` of which a lattice of positions sees, at position `a`, the voxels
 /// `(a + first + t)·stride + phase` for each tap `t`, on each axis; voxels outside are zeros.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
-    pub(super) values: &'a [bf16],
-    pub(super) channels: usize,
+    pub(super) volume: Stored<'a>,
     /// Axes D, H, W.
     pub(super) size: [usize; 3],
     pub(super) stride: usize,
     pub(super) phase: [usize; 3],
     pub(super) first: [isize; 3],
     pub(super) taps: [usize; 3],
+    /// Whether all that a position sees stands side by side in its panel, as one voxel of many channels (by tap, channel):
+    /// of few channels products would be of zeros for the most part. For stride 1.
+    pub(super) unfolded: bool,
+}
+
+impl View<'_> {
+    /// Voxels of a panel that a position sees, on each axis.
+    pub(super) fn spread(&self) -> [usize; 3] {
+        if self.unfolded { [1; 3] } else { self.taps }
+    }
+
+    /// Values of a panel's voxel.
+    fn voxel(&self) -> usize {
+        if self.unfolded {
+            unfolded_values(self.taps, self.volume.channels)
+        } else {
+            voxel_values(self.volume.channels)
+        }
+    }
+}
+
+/// Values that a position takes in a panel where all that it sees stands side by side: whole steps.
+pub(super) fn unfolded_values(taps: [usize; 3], channels: usize) -> usize {
+    (taps.iter().product::<usize>() * channels).next_multiple_of(DEPTH)
+}
+
+/// A channels-last volume in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// The volume's values and, where it has a halo, what stands before and behind them.
+    pub values: &'a [bf16],
+    /// Where its first voxel is.
+    pub start: usize,
+    /// Its channels.
+    pub channels: usize,
+    /// Whether it has a [halo](crate::haloed_zeros).
+    pub halo: bool,
+}
+
+impl<'a> Stored<'a> {
+    /// Values without a halo.
+    pub(super) fn dense(values: &'a [bf16], channels: usize) -> Self {
+        Self {
+            values,
+            start: 0,
+            channels,
+            halo: false,
+        }
+    }
+
+    /// Refuses values that are no volumes of this size.
+    pub(super) fn check(&self, batch: usize, size: [usize; 3]) -> Result<(), Conv3dError> {
+        let length = voxels_with_halo(batch, size, self.halo) * self.channels;
+        let found = self.values.len().saturating_sub(self.start);
+        // Behind a halo more may follow.
+        check_length(
+            "a source",
+            length,
+            if self.halo { found.min(length) } else { found },
+        )
+    }
+}
+
+/// Voxels of that many volumes of a size, their halos among them.
+pub(super) fn voxels_with_halo(batch: usize, [depth, height, width]: [usize; 3], halo: bool) -> usize {
+    let [height, width] = with_halo([height, width], halo);
+    batch * depth * height * width
+}
+
+/// Rows and their voxels as they follow one another in a plane `[H, W]`, a halo among them.
+pub(super) fn with_halo([height, width]: [usize; 2], halo: bool) -> [usize; 2] {
+    [height + usize::from(halo), width + usize::from(halo)]
 }
 
 /// Positions of a lattice that are computed together: of image `n`, `size` from `start` on (axes D, H, W).
@@ -45,10 +119,20 @@ pub(super) fn voxel_values(channels: usize) -> usize {
 impl Shape {
     /// Of what a block of these positions sees of a view, in rows of this many voxels.
     pub(super) fn new(view: &View<'_>, positions: [usize; 3], row: usize) -> Self {
-        let size = [0, 1].map(|axis| positions[axis] + view.taps[axis] - 1);
+        let size = [0, 1].map(|axis| positions[axis] + view.spread()[axis] - 1);
         Self {
             size: [size[0], size[1], row],
-            voxel: voxel_values(view.channels),
+            voxel: view.voxel(),
+        }
+    }
+
+    /// Of a view's planes where they are, for products that read them there.
+    pub(super) fn in_place(view: &View<'_>) -> Self {
+        let [depth, height, width] = view.size;
+        let [height, width] = with_halo([height, width], view.volume.halo);
+        Self {
+            size: [depth, height, width],
+            voxel: view.volume.channels,
         }
     }
 
@@ -111,24 +195,70 @@ pub(super) fn fill(panel: &mut [bf16], view: &View<'_>, shape: &Shape, block: &B
     for (index, row) in values.chunks_exact_mut(row_len.max(1)).enumerate() {
         let index = first + index;
         let at = [index / shape.size[1], index % shape.size[1]];
-        let inputs = [0, 1].map(|axis| {
-            let position = (block.start[axis] + at[axis]).checked_add_signed(view.first[axis]);
-            position
-                .map(|position| position * view.stride + view.phase[axis])
-                .filter(|input| *input < view.size[axis])
-        });
-        match inputs {
-            [Some(z), Some(y)] => {
-                let voxel = ((block.n * view.size[0] + z) * view.size[1] + y) * view.size[2];
-                let input = &view.values[voxel * view.channels..][..view.size[2] * view.channels];
-                fill_row(row, view, shape.voxel, block.start[2], input);
+        let at = [block.start[0] + at[0], block.start[1] + at[1]];
+        if view.unfolded {
+            let taps = (0..view.taps[0]).flat_map(|z| (0..view.taps[1]).map(move |y| [z, y]));
+            for (index, taps) in taps.enumerate() {
+                let at = [at[0] + taps[0], at[1] + taps[1]];
+                let first = index * view.taps[2] * view.volume.channels;
+                let input = input_row(view, block.n, at).unwrap_or_default();
+                unfold_row(row, view, shape.voxel, first, block.start[2], input);
             }
-            _ => row.fill(bf16::ZERO),
+            continue;
+        }
+        match input_row(view, block.n, at) {
+            Some(input) => fill_row(row, view, shape.voxel, block.start[2], input),
+            None => row.fill(bf16::ZERO),
+        }
+    }
+}
+
+/// The row that the first taps of positions of a row `[z, y]` see, if there is one.
+fn input_row<'a>(view: &View<'a>, n: usize, at: [usize; 2]) -> Option<&'a [bf16]> {
+    let input = |axis: usize| {
+        at[axis]
+            .checked_add_signed(view.first[axis])
+            .map(|position| position * view.stride + view.phase[axis])
+            .filter(|input| *input < view.size[axis])
+    };
+    let (z, y, volume) = (input(0)?, input(1)?, &view.volume);
+    let [height, width] = with_halo([view.size[1], view.size[2]], volume.halo);
+    let voxel = ((n * view.size[0] + z) * height + y) * width;
+    let row = &volume.values[volume.start + voxel * volume.channels..];
+    Some(&row[..view.size[2] * volume.channels])
+}
+
+/// Puts what each position's row of taps sees of an input row into its voxel, from value `first` on. Rows come in order: what
+/// a row of taps writes behind its own values the next one overwrites.
+fn unfold_row(row: &mut [bf16], view: &View<'_>, voxel: usize, first: usize, start: usize, input: &[bf16]) {
+    let (taps, channels) = (view.taps[2], view.volume.channels);
+    let length = taps * channels;
+    let last = first + length == view.taps.iter().product::<usize>() * channels;
+    let origin = start as isize + view.first[2];
+    for (column, to) in (origin..).zip(row.chunks_exact_mut(voxel)) {
+        let seen = usize::try_from(column).ok();
+        let values = seen
+            .and_then(|seen| input.get(seen * channels..))
+            .unwrap_or_default();
+        let to = &mut to[first..];
+        match (to.first_chunk_mut::<4>(), values.first_chunk::<4>()) {
+            // The usual case: one move.
+            (Some(to), Some(values)) if length == 3 && !last => *to = *values,
+            _ => {
+                // Taps before and behind the input are zeros.
+                let missing = column.min(0).unsigned_abs().min(taps) * channels;
+                let values = if missing > 0 { input } else { values };
+                let count = (length - missing).min(values.len());
+                to[..missing].fill(bf16::ZERO);
+                to[missing..][..count].copy_from_slice(&values[..count]);
+                to[missing + count..length].fill(bf16::ZERO);
+            }
         }
     }
 }
 
 fn fill_row(row: &mut [bf16], view: &View<'_>, voxel: usize, start: usize, input: &[bf16]) {
+    let channels = view.volume.channels;
     let columns = row.len() / voxel.max(1);
     // Panel column c is voxel (start + c + first)·stride + phase; those inside are neighbours.
     let origin = start as isize + view.first[2];
@@ -145,15 +275,15 @@ fn fill_row(row: &mut [bf16], view: &View<'_>, voxel: usize, start: usize, input
         return;
     }
     let first = (before as isize + origin).unsigned_abs() * view.stride + view.phase[2];
-    let input = &input[first * view.channels..];
-    if view.stride == 1 && voxel == view.channels {
+    let input = &input[first * channels..];
+    if view.stride == 1 && voxel == channels {
         body.copy_from_slice(&input[..body.len()]);
         return;
     }
-    let voxels = input.chunks(view.stride * view.channels);
+    let voxels = input.chunks(view.stride * channels);
     for (to, from) in body.chunks_exact_mut(voxel).zip(voxels) {
-        let (values, padding) = to.split_at_mut(view.channels);
-        values.copy_from_slice(&from[..view.channels]);
+        let (values, padding) = to.split_at_mut(channels);
+        values.copy_from_slice(&from[..channels]);
         padding.fill(bf16::ZERO);
     }
 }

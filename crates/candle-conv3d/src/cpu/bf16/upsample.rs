@@ -6,7 +6,7 @@ use super::{
     Rounded,
     correlate::correlate,
     gather::{Gather, Output},
-    panel::View,
+    panel::{Stored, View, voxels_with_halo},
     weights::Packed,
 };
 use crate::{
@@ -78,15 +78,35 @@ impl UpsampleWeights {
         activation: Activation,
         output: &mut [O],
     ) -> Result<(), Conv3dError> {
+        let input = Stored::dense(input, shape.input_channels);
+        self.forward_stored(shape, planes, &input, bias, activation, output)
+    }
+
+    /// The same for volumes with and without [halos](crate::haloed_zeros), both alike: that of the input is read, that of
+    /// the output is left as it is. The values are the same, bit for bit.
+    ///
+    /// # Errors
+    /// [`Conv3dError::Length`] where a slice, or the shape, doesn't fit.
+    pub fn forward_stored<O: Rounded>(
+        &self,
+        shape: &UpsampleShape,
+        planes: usize,
+        input: &Stored<'_>,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        output: &mut [O],
+    ) -> Result<(), Conv3dError> {
         let [channels, input_channels] = self.channels;
         check_length("the input channels", input_channels, shape.input_channels)?;
+        check_length("the input channels", input_channels, input.channels)?;
         check_length("the output channels", channels, shape.output_channels)?;
-        check_length("the input", shape.input_len(), input.len())?;
+        input.check(shape.batch, shape.input)?;
         check_length("the bias", channels, bias.map_or(channels, <[f32]>::len))?;
         check_length("the planes", planes.min(shape.input[0]), planes)?;
         let [_, height, width] = shape.input;
-        let length = shape.batch * 8 * planes * height * width * channels;
-        check_length("the output", length, output.len())?;
+        let size = [2 * planes, 2 * height, 2 * width];
+        let voxels = voxels_with_halo(shape.batch, size, input.halo);
+        check_length("the output", voxels * channels, output.len())?;
         let outputs: Vec<Output<'_>> = (0..8)
             .map(|parity| Output {
                 parity: axes(parity),
@@ -96,10 +116,11 @@ impl UpsampleWeights {
         let gather = Gather {
             batch: shape.batch,
             positions: [planes, height, width],
-            views: &[seen(shape, input)],
+            views: &[seen(shape, *input)],
             scale: 2,
             outputs: &outputs,
             channels,
+            halo: input.halo,
             bias,
             activation,
         };
@@ -109,15 +130,15 @@ impl UpsampleWeights {
 }
 
 /// What the outputs of a position see of the input.
-fn seen<'a>(shape: &UpsampleShape, input: &'a [bf16]) -> View<'a> {
+fn seen<'a>(shape: &UpsampleShape, volume: Stored<'a>) -> View<'a> {
     View {
-        values: input,
-        channels: shape.input_channels,
+        volume,
         size: shape.input,
         stride: 1,
         phase: [0; 3],
         first: [0; 3],
         taps: [2; 3],
+        unfolded: false,
     }
 }
 
@@ -125,13 +146,13 @@ fn seen<'a>(shape: &UpsampleShape, input: &'a [bf16]) -> View<'a> {
 fn of_parity<'a>(shape: &UpsampleShape, gradient: &'a [bf16], parity: usize, before: bool) -> View<'a> {
     let before = axes(parity).map(|parity| if before { parity } else { 0 });
     View {
-        values: gradient,
-        channels: shape.output_channels,
+        volume: Stored::dense(gradient, shape.output_channels),
         size: shape.input.map(|size| 2 * size),
         stride: 2,
         phase: axes(parity),
         first: before.map(|before| -(before as isize)),
         taps: before.map(|before| before + 1),
+        unfolded: false,
     }
 }
 
@@ -178,6 +199,7 @@ pub fn upsample2_conv2_input_gradient(
             weights: packed.iter().collect(),
         }],
         channels: inputs,
+        halo: false,
         bias: None,
         activation: Activation::Identity,
     };
@@ -205,7 +227,7 @@ pub fn upsample2_conv2_weight_gradient(
         let taps = axes(parity).map(|parity| BY_PARITY[parity]);
         let view = View {
             taps: taps.map(<[_]>::len),
-            ..seen(shape, input)
+            ..seen(shape, Stored::dense(input, shape.input_channels))
         };
         let of_parity = of_parity(shape, gradient, parity, false);
         // Gradients of the summed taps; each goes to every weight in its sum.

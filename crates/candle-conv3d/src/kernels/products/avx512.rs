@@ -10,12 +10,13 @@
 
 use std::arch::x86_64::{
     __m256bh, __m256i, __m512, __m512bh, __m512i, _CMP_UNORD_Q, _mm256_loadu_si256, _mm256_mask_storeu_epi16,
-    _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
-    _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_cvtepi32_storeu_epi16, _mm512_mask_mov_epi32, _mm512_maskz_loadu_ps,
-    _mm512_max_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_shuffle_i32x4,
-    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_si512, _mm512_storeu_ps, _mm512_storeu_si512,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+    _mm512_fmadd_ps, _mm512_load_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_cvtepi32_storeu_epi16,
+    _mm512_mask_mov_epi32, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_or_si512, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_srli_epi32,
+    _mm512_store_si512, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use half::bf16;
@@ -201,10 +202,44 @@ unsafe fn each(sums: &Sums, run: &Run, out: &mut [bf16], put: impl Fn(__m512, u1
 pub(super) unsafe fn store_bf16(sums: &Sums, run: &Run, out: &mut [bf16]) {
     // SAFETY: the caller's; both types are 256 bits of anything.
     unsafe {
-        each(sums, run, out, |value, mask, to| {
-            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
-            _mm256_mask_storeu_epi16(to.cast(), mask, rounded);
-        });
+        match run.columns {
+            32 => store_whole::<2>(sums, run, out),
+            48 => store_whole::<3>(sums, run, out),
+            _ => each(sums, run, out, |value, mask, to| {
+                let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
+                _mm256_mask_storeu_epi16(to.cast(), mask, rounded);
+            }),
+        }
+    }
+}
+
+/// The same for whole tiles: two make a cache line.
+///
+/// # Safety
+/// As for [`store_bf16`], and the run has the columns of that many tiles, which are all it has.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn store_whole<const TILES: usize>(sums: &Sums, run: &Run, out: &mut [bf16]) {
+    // Of a NaN and a number the instruction gives the second.
+    let least = if run.relu { 0.0 } else { f32::NEG_INFINITY };
+    // SAFETY: the run has been checked; types of as many bits.
+    unsafe {
+        let least = _mm512_set1_ps(least);
+        let from = sums.0.as_ptr().add(run.place(0, 0));
+        let to = out.as_mut_ptr().add(run.start);
+        for index in 0..run.count {
+            let value = |tile: usize| {
+                let value = _mm512_load_ps(from.add(tile * TILE + index * COLUMNS));
+                _mm512_max_ps(least, value)
+            };
+            let to = to.add(index * run.step);
+            let pair = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(value(1), value(0)));
+            _mm512_storeu_si512(to.cast(), pair);
+            if TILES == 3 {
+                let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value(2)));
+                _mm256_storeu_si256(to.add(2 * COLUMNS).cast(), rounded);
+            }
+        }
     }
 }
 

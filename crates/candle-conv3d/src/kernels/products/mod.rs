@@ -78,6 +78,11 @@ impl Steps {
         self.offsets.len()
     }
 
+    /// Values from a position's first to the end of what the steps read.
+    pub(crate) fn reach(&self) -> usize {
+        self.reach
+    }
+
     fn values(&self) -> impl Iterator<Item = usize> + Clone {
         self.offsets.iter().map(|offset| offset / size_of::<bf16>())
     }
