@@ -15,6 +15,16 @@ template <class T> __device__ void relu_gradient(const T *result, const T *gradi
     store(out + i, to_float(result[i]) > 0.f ? to_float(gradient[i]) : 0.f);
 }
 
+// Adds a bias, where there is one, to what is there, and takes the ReLU where `part` says so.
+template <class T> __device__ void add_bias(const T *bias, T *out, const Voxels &v)
+{
+    EACH(i, (size_t)v.voxels * v.channels)
+    {
+        const float value = to_float(out[i]) + (bias ? to_float(bias[i % v.channels]) : 0.f);
+        store(out + i, v.part && value < 0.f ? 0.f : value);
+    }
+}
+
 struct Pool {
     int batch;
     // Of the result.

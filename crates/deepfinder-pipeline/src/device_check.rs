@@ -143,6 +143,11 @@ const ODD: Conv3dConfig = Conv3dConfig {
     activation: Activation::Identity,
 };
 
+const MIDDLE: Conv3dConfig = Conv3dConfig {
+    padding: Padding::Explicit([[0, 0], [1, 1], [1, 1]]),
+    activation: Activation::Relu,
+};
+
 /// Layers of the network, and odd sizes.
 const PROBLEMS: &[Problem] = &[
     Problem {
@@ -174,6 +179,18 @@ const PROBLEMS: &[Problem] = &[
         volumes: 1,
         inputs: &[&[1, 32, 7, 9, 5], &[13, 32, 1, 1, 1], &[13]],
         op: |t| conv3d(&t[0], &t[1], Some(&t[2]), &Conv3dConfig::default()),
+    },
+    Problem {
+        name: "conv3d 32 to 48, a sweep's middle",
+        volumes: 1,
+        inputs: &[&[1, 32, 8, 12, 16], &[48, 32, 3, 3, 3], &[48]],
+        op: |t| conv3d(&t[0], &t[1], Some(&t[2]), &MIDDLE),
+    },
+    Problem {
+        name: "conv3d 16 to 24 without bias",
+        volumes: 1,
+        inputs: &[&[3, 16, 5, 6, 4], &[24, 16, 3, 3, 3]],
+        op: |t| conv3d(&t[0], &t[1], None, &RELU),
     },
     Problem {
         name: "conv3d_concat 48 + 32 to 32",
