@@ -261,95 +261,71 @@ impl Handle {
         let [x, w, y] = [&prepared.input, &prepared.weights, &prepared.output].map(|one| one.raw);
         let (convolution, algorithm) = (prepared.convolution.raw, problem.algorithm);
         let space = workspace as Pointer;
-        let factor = |add: bool| f32::from(u8::from(add));
-        let (one, none) = (1_f32, 0_f32);
-        let one = (&raw const one).cast();
-        let none: Values = (&raw const none).cast();
-        // SAFETY: descriptors that are set, and memory as the caller says. Factors are read before it returns.
-        let (function, status) = unsafe {
-            match problem.kind {
-                Kind::Forward { add } => {
-                    let kept = factor(add);
-                    let status = (library.forward)(
-                        handle,
-                        one,
-                        x,
-                        value(0),
-                        w,
-                        value(1),
-                        convolution,
-                        algorithm,
-                        space,
-                        bytes,
-                        (&raw const kept).cast(),
-                        y,
-                        result,
-                    );
-                    ("cudnnConvolutionForward", status)
-                }
-                Kind::Fused { add, .. } => {
-                    let kept = factor(add);
-                    let status = (library.fused)(
-                        handle,
-                        one,
-                        x,
-                        value(0),
-                        w,
-                        value(1),
-                        convolution,
-                        algorithm,
-                        space,
-                        bytes,
-                        (&raw const kept).cast(),
-                        y,
-                        result,
-                        prepared.bias.raw,
-                        value(2),
-                        prepared.activation.raw,
-                        y,
-                        result,
-                    );
-                    ("cudnnConvolutionBiasActivationForward", status)
-                }
-                Kind::InputGradient => {
-                    let status = (library.input_gradient)(
-                        handle,
-                        one,
-                        w,
-                        value(0),
-                        y,
-                        value(1),
-                        convolution,
-                        algorithm,
-                        space,
-                        bytes,
-                        none,
-                        x,
-                        result,
-                    );
-                    ("cudnnConvolutionBackwardData", status)
-                }
-                Kind::WeightGradient => {
-                    let status = (library.weight_gradient)(
-                        handle,
-                        one,
-                        x,
-                        value(0),
-                        y,
-                        value(1),
-                        convolution,
-                        algorithm,
-                        space,
-                        bytes,
-                        none,
-                        w,
-                        result,
-                    );
-                    ("cudnnConvolutionBackwardFilter", status)
-                }
-            }
+        // What is kept of what is there: read before the calls return, as `one` is.
+        let kept = match problem.kind {
+            Kind::Forward { add } | Kind::Fused { add, .. } => f32::from(u8::from(add)),
+            Kind::InputGradient | Kind::WeightGradient => 0.0,
         };
-        library.check(function, status)
+        let kept: Values = (&raw const kept).cast();
+        let one = 1_f32;
+        let one: Values = (&raw const one).cast();
+        // All but one take the same, each in its own order.
+        let (name, function, [first, second, last]) = match problem.kind {
+            Kind::Forward { .. } | Kind::Fused { .. } => {
+                ("cudnnConvolutionForward", library.forward, [x, w, y])
+            }
+            Kind::InputGradient => ("cudnnConvolutionBackwardData", library.input_gradient, [w, y, x]),
+            Kind::WeightGradient => (
+                "cudnnConvolutionBackwardFilter",
+                library.weight_gradient,
+                [x, y, w],
+            ),
+        };
+        if let Kind::Fused { .. } = problem.kind {
+            // SAFETY: descriptors that are set, and memory as the caller says.
+            let status = unsafe {
+                (library.fused)(
+                    handle,
+                    one,
+                    x,
+                    value(0),
+                    w,
+                    value(1),
+                    convolution,
+                    algorithm,
+                    space,
+                    bytes,
+                    kept,
+                    y,
+                    result,
+                    prepared.bias.raw,
+                    value(2),
+                    prepared.activation.raw,
+                    y,
+                    result,
+                )
+            };
+            return library.check("cudnnConvolutionBiasActivationForward", status);
+        }
+        // SAFETY: as above.
+        let status = unsafe {
+            function(
+                handle,
+                one,
+                first,
+                value(0),
+                second,
+                value(1),
+                convolution,
+                algorithm,
+                space,
+                bytes,
+                kept,
+                last,
+                result,
+            )
+        };
+        library.check(name, status)
     }
 }
 
