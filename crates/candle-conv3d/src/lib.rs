@@ -66,8 +66,8 @@ pub use gpu::{CudnnError, Gpu, GpuError, cudnn_version, free_gpu_memory, gpu, gp
 pub use layout::to_channels_last;
 pub use memory::keep_memory;
 pub use ops::{
-    LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, argmax_channels,
-    channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, max_pool2,
-    max_pool2_into, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
+    LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, add_softmax_channels,
+    argmax_channels, channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes,
+    max_pool2, max_pool2_into, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
 };
 pub use transfer::{Download, Transfers};

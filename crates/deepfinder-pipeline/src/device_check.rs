@@ -62,7 +62,8 @@ pub fn check_device(device: &Device, progress: &dyn Progress) -> Result<Vec<Devi
         checks.extend(check_ops(device, precision).on(here)?);
         checks.push(check_network(device, precision).on(here)?);
     }
-    checks.extend(check_segmentation(device, progress)?);
+    checks.extend(check_segmentation(device, false, progress)?);
+    checks.extend(check_segmentation(device, true, progress)?);
     for &precision in precisions {
         checks.push(check_training(device, precision, progress)?);
     }
@@ -311,8 +312,9 @@ fn voxels(side: usize) -> Result<Array3<f32>> {
     Array3::from_shape_vec([side; 3], values).on(here)
 }
 
-/// A segmentation in tiles, plane by plane, as tomograms are; its labels, and its score maps.
-fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<[DeviceCheck; 2]> {
+/// A segmentation in tiles, plane by plane, as tomograms are, and averaged with that of the tomogram turned where that is
+/// wanted; its labels, and its score maps.
+fn check_segmentation(device: &Device, half_turn: bool, progress: &dyn Progress) -> Result<[DeviceCheck; 2]> {
     let here = Path::new("check-device");
     let tomogram = Volume::new(voxels(72)?);
     let segmented = |device: &Device, tile: Option<[usize; 3]>| -> Result<(Vec<u8>, Tensor)> {
@@ -321,6 +323,7 @@ fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<[Devic
             .on(here)?;
         let params = SegmentParams {
             plan: Plan::Exact { tile },
+            half_turn,
             ..SegmentParams::default()
         };
         let mut slabs: Vec<Array3<Label>> = Vec::new();
@@ -335,14 +338,19 @@ fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<[Devic
     let (labels, scores) = segmented(device, Some([36, 72, 40]))?;
     let (expected_labels, expected_scores) = segmented(&Device::Cpu, None)?;
     let of_gpu = |allowed: f64| if device.is_cpu() { 0.0 } else { allowed };
+    let what = if half_turn {
+        "an averaged segmentation"
+    } else {
+        "a segmentation"
+    };
     Ok([
         DeviceCheck {
-            what: "labels of a segmentation in tiles".to_owned(),
+            what: format!("labels of {what} in tiles"),
             found: unlike(&labels, &expected_labels),
             allowed: of_gpu(LABELS_ALLOWED),
         },
         DeviceCheck {
-            what: "scores of a segmentation in tiles".to_owned(),
+            what: format!("scores of {what} in tiles"),
             found: difference(&scores, &expected_scores).on(here)?,
             allowed: of_gpu(allowed(Precision::F32)),
         },
@@ -436,7 +444,7 @@ mod tests {
     #[test]
     fn the_processor_agrees_with_itself() {
         let checks = check_device(&Device::Cpu, &NoProgress).unwrap();
-        assert_eq!(checks.len(), PROBLEMS.len() + 6);
+        assert_eq!(checks.len(), PROBLEMS.len() + 8);
         for check in &checks {
             assert!(check.holds() && check.found == 0.0, "{check:?}");
         }

@@ -38,7 +38,10 @@ pub(crate) use {
     convolution::{ConvolutionPlan, Direction, pack_convolution},
     program::{Element, Program},
     upsample::{pack_upsample, packed_upsample, upsample, upsample_input_gradient, upsample_weight_gradient},
-    voxels::{argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient},
+    voxels::{
+        Region, add_softmax, argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax,
+        softmax_gradient,
+    },
 };
 #[cfg(feature = "cuda")]
 pub(crate) use {

@@ -10,6 +10,7 @@ mod planes;
 mod pool;
 mod prepacked;
 mod storage;
+mod sums;
 mod upsample;
 
 pub use channels::{argmax_channels, softmax_channels};
@@ -21,6 +22,7 @@ pub use gradients::{
 pub use planes::copy_planes;
 pub use pool::{max_pool2, max_pool2_into};
 pub use prepacked::{PrepackedConv3d, PrepackedUpsample, channels_last_zeros};
+pub use sums::add_softmax_channels;
 pub use upsample::upsample2_conv2;
 
 #[cfg(feature = "cuda")]
