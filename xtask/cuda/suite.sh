@@ -41,6 +41,9 @@ if [ "$code" -eq 2 ]; then
   echo "nothing more is run: $device cannot be had here, for the reason above" >&2
   exit 2
 fi
+# The ops by either convolution alone; the usual choice is the faster one.
+step check-own env DEEPFINDER_CUDNN=0 ./deepfinder check-device --device "$device"
+step check-cudnn env DEEPFINDER_CUDNN=1 ./deepfinder check-device --device "$device"
 step gpu-memory nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
 step check-processor ./deepfinder check-device --device cpu
 step bad-device refused ./deepfinder bench --device cuda:4096
@@ -60,6 +63,7 @@ if [ -f parity/volume.mrc ] && [ -f parity/deepfinder_shrec19.h5 ]; then
     step two-gpus-agree cmp "$results/two-gpus/volume.mrc" "$results/two-gpus/other.mrc"
   fi
 fi
+step bench-own env DEEPFINDER_CUDNN=0 ./deepfinder bench --device "$device" --cube 256 --batch 25 --runs 10
 step bench-gpu ./deepfinder bench --device "$device" --cube 256 --batch 25 --runs 10
 step bench-processor ./deepfinder bench --device cpu
 if python3 -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null; then
@@ -69,7 +73,7 @@ fi
 echo
 echo "===== steps"
 cat "$results/steps"
-for table in devices check-device bench-gpu bench-processor bench-pytorch; do
+for table in devices check-device bench-own bench-gpu bench-processor bench-pytorch; do
   if [ -f "$results/$table.txt" ]; then
     echo "===== $table"
     cat "$results/$table.txt"

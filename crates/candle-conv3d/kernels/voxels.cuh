@@ -15,6 +15,16 @@ template <class T> __device__ void relu_gradient(const T *result, const T *gradi
     store(out + i, to_float(result[i]) > 0.f ? to_float(gradient[i]) : 0.f);
 }
 
+// Adds a bias, where there is one, to what is there, and takes the ReLU where `part` says so.
+template <class T> __device__ void add_bias(const T *bias, T *out, const Voxels &v)
+{
+    EACH(i, (size_t)v.voxels * v.channels)
+    {
+        const float value = to_float(out[i]) + (bias ? to_float(bias[i % v.channels]) : 0.f);
+        store(out + i, v.part && value < 0.f ? 0.f : value);
+    }
+}
+
 struct Pool {
     int batch;
     // Of the result.
@@ -95,6 +105,34 @@ template <class T> __device__ void softmax(const T *input, T *out, const Voxels 
         const float scale = 1.f / exp_sum(values, v.channels, greatest);
         for (int c = 0; c < v.channels; c++)
             store(out + i * v.channels + c, expf(to_float(values[c]) - greatest) * scale);
+    }
+}
+
+struct Region {
+    // Of the box: planes, rows, columns; channels.
+    int size[3], channels;
+    // Where it begins in the logits, and their rows and columns.
+    int start[3], rows, columns;
+    // The plane of the sums where it goes; whether planes and columns are turned about.
+    int to, turned;
+};
+
+// Adds the soft-max of a box of logits to sums of the box's rows and columns.
+__device__ __forceinline__ void add_softmax(const float *logits, float *sums, const Region &b)
+{
+    const int rows = b.size[1], columns = b.size[2], channels = b.channels;
+    EACH(i, (size_t)b.size[0] * rows * columns)
+    {
+        const int x = i % columns, y = i / columns % rows, z = i / columns / rows;
+        const size_t from =
+            ((size_t)(b.start[0] + z) * b.rows + b.start[1] + y) * b.columns + b.start[2] + x;
+        const int plane = b.to + (b.turned ? b.size[0] - 1 - z : z), column = b.turned ? columns - 1 - x : x;
+        const float *values = logits + from * channels;
+        float *out = sums + (((size_t)plane * rows + y) * columns + column) * channels;
+        const float greatest = values[greatest_of(values, channels)];
+        const float scale = 1.f / exp_sum(values, channels, greatest);
+        for (int c = 0; c < channels; c++)
+            out[c] += expf(values[c] - greatest) * scale;
     }
 }
 

@@ -27,6 +27,17 @@ template <class T> __device__ void pack_forward(const T *weights, T *out, const 
     }
 }
 
+// Back from there, for gradients.
+template <class T> __device__ void unpack_forward(const T *packed, T *out, const Weights &w)
+{
+    const int taps = w.taps[0] * w.taps[1] * w.taps[2];
+    EACH(i, w.outputs * taps * w.channels)
+    {
+        const int channel = i % w.channels, tap = i / w.channels % taps, output = i / w.channels / taps;
+        out[((size_t)output * w.total + w.first + channel) * taps + tap] = packed[i];
+    }
+}
+
 // Gradient of the input: [channel][tap reversed][output].
 template <class T> __device__ void pack_reversed(const T *weights, T *out, const Weights &w)
 {

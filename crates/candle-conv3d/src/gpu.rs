@@ -75,6 +75,62 @@ pub enum GpuError {
     },
 }
 
+/// Why cuDNN is not used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CudnnError {
+    /// Without the feature `cudnn`.
+    #[error("this program was built without cuDNN support")]
+    NotBuilt,
+    /// By `DEEPFINDER_CUDNN`.
+    #[error("it is switched off (DEEPFINDER_CUDNN=0)")]
+    Off,
+    /// No such file, or none that can be opened.
+    #[error("it is missing ({said}): install cuDNN 9, or set LD_LIBRARY_PATH to where it is")]
+    Missing {
+        /// What the system said.
+        said: String,
+    },
+    /// Another version.
+    #[error("version {found} is found, and version 9 is needed")]
+    Version {
+        /// That of the file.
+        found: String,
+    },
+    /// A function that is not there.
+    #[error("it lacks the function {name}")]
+    Function {
+        /// Its name.
+        name: &'static str,
+    },
+    /// Values that it could not take.
+    #[error("values do not begin where it needs them")]
+    Address,
+    /// What it said.
+    #[error("{function} fails: {said}")]
+    Failed {
+        /// What was called.
+        function: &'static str,
+        /// Its words.
+        said: String,
+    },
+}
+
+/// The version of cuDNN, which computes convolutions on a GPU where it is there and faster than this crate's own kernels;
+/// `DEEPFINDER_CUDNN=0` never takes it, `1` wherever it can.
+///
+/// # Errors
+/// Where it cannot be used, with the reason.
+pub fn cudnn_version() -> Result<String, CudnnError> {
+    #[cfg(feature = "cudnn")]
+    return match crate::cuda::cudnn_library() {
+        Ok(library) => Ok(library.version()),
+        Err(reason) => Err(reason.clone()),
+    };
+    #[cfg(not(feature = "cudnn"))]
+    Err(CudnnError::NotBuilt)
+}
+
 /// The GPUs of this machine, old ones too.
 ///
 /// # Errors

@@ -15,9 +15,12 @@
 //!
 //! Volumes may be bf16, with parameters in f32: products are then of bf16 and sums of f32, on AMX where the machine has it.
 //!
-//! With the feature `cuda` every op also runs on NVIDIA GPUs, in f32 and bf16, through kernels of this crate.
+//! With the feature `cuda` every op also runs on NVIDIA GPUs, in f32 and bf16, through kernels of this crate; with `cudnn`
+//! each convolution through NVIDIA's cuDNN where that is found and faster, which is measured once for each size.
 //!
-//! Every result is the same, bit for bit, whatever the number of rayon threads. The instruction set (AMX, AVX-512 with and
+//! Every result is the same, bit for bit, whatever the number of rayon threads. On a GPU with cuDNN last bits may differ
+//! between machines, and between runs where both ways are about as fast: `DEEPFINDER_CUDNN=0` (never) or `1` (wherever it
+//! can) settles the choice. The instruction set (AMX, AVX-512 with and
 //! without bf16, AVX2 with FMA, or portable) is found at run time; the environment variable
 //! `DEEPFINDER_ISA=scalar|avx2|avx512|avx512bf16|amx` forces one.
 //!
@@ -59,13 +62,13 @@ pub use config::{Activation, Conv3dConfig, Padding};
 #[cfg(feature = "cuda")]
 pub use cuda::{adam_step, class_gradient, class_sums};
 pub use error::Conv3dError;
-pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
+pub use gpu::{CudnnError, Gpu, GpuError, cudnn_version, free_gpu_memory, gpu, gpus};
 pub use layout::to_channels_last;
 pub use memory::keep_memory;
 pub use ops::{
-    Halos, LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, argmax_channels,
-    channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes, haloed_zeros,
-    max_pool2, max_pool2_into, max_pool2_with_halos, relu_gradient, softmax_channels, upsample2_conv2,
-    upsample2_conv2_gradients,
+    Halos, LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, add_softmax_channels,
+    argmax_channels, channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes,
+    haloed_zeros, max_pool2, max_pool2_into, max_pool2_with_halos, relu_gradient, softmax_channels,
+    upsample2_conv2, upsample2_conv2_gradients,
 };
 pub use transfer::{Download, Transfers};

@@ -87,8 +87,8 @@ pub(crate) fn run(
                     let put = |first, piece| put((*tile, first), piece);
                     tile.run(net, source, next, context, put)?;
                 } else {
-                    let block = tile.average(views, source, next, context)?;
-                    put((*tile, 0), Piece::There(block))?;
+                    let put = |first, piece| put((*tile, first), piece);
+                    tile.average(views, source, next, context, put)?;
                 }
             }
             Ok(())

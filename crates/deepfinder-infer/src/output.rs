@@ -58,24 +58,34 @@ impl Piece {
     ) -> Result<Self> {
         // Only planes are cut before: that leaves them as they lie in memory.
         let planes = logits.narrow(2, part.start[0], part.shape[0])?;
-        if logits.device().is_cpu() {
-            Self::cut_here(&planes, part, with_scores)
+        let scores = with_scores.then(|| softmax_channels(&planes)).transpose()?;
+        Self::cut(&planes, scores.as_ref(), part, transfers)
+    }
+
+    /// Scores `[1, classes, D, H, W]` and their labels.
+    pub(crate) fn of_scores(scores: &Tensor, with_scores: bool, transfers: &Transfers) -> Result<Self> {
+        let (_, _, depth, height, width) = scores.dims5()?;
+        let part = Region::whole([depth, height, width]);
+        Self::cut(scores, with_scores.then_some(scores), part, transfers)
+    }
+
+    /// The labels of `planes` and those scores, of the part's rows and columns.
+    fn cut(planes: &Tensor, scores: Option<&Tensor>, part: Region, transfers: &Transfers) -> Result<Self> {
+        if planes.device().is_cpu() {
+            Self::cut_here(planes, scores, part)
         } else {
-            Self::cut_there(&planes, part, with_scores, transfers)
+            Self::cut_there(planes, scores, part, transfers)
         }
     }
 
     /// Rows and columns are cut, and score maps parted, on the processor.
-    fn cut_here(logits: &Tensor, part: Region, with_scores: bool) -> Result<Self> {
+    fn cut_here(logits: &Tensor, scores: Option<&Tensor>, part: Region) -> Result<Self> {
         let [_, y, x] = ranges(&part);
         let (_, classes, depth, height, width) = logits.dims5()?;
         let labels = argmax_channels(logits)?.flatten_all()?.to_vec1::<Label>()?;
         let labels = Array3::from_shape_vec((depth, height, width), labels)?;
-        let scores = if with_scores {
-            let scores = softmax_channels(logits)?
-                .permute((0, 2, 3, 4, 1))?
-                .flatten_all()?
-                .to_vec1::<f32>()?;
+        let scores = if let Some(scores) = scores {
+            let scores = scores.permute((0, 2, 3, 4, 1))?.flatten_all()?.to_vec1::<f32>()?;
             let scores = Array4::from_shape_vec((depth, height, width, classes), scores)?;
             let part = scores.slice(s![.., y.clone(), x.clone(), ..]);
             Some(part.permuted_axes([3, 0, 1, 2]).as_standard_layout().into_owned())
@@ -89,17 +99,21 @@ impl Piece {
     }
 
     /// They are cut and parted on the device, which is faster there, and less is copied.
-    fn cut_there(logits: &Tensor, part: Region, with_scores: bool, transfers: &Transfers) -> Result<Self> {
+    fn cut_there(
+        logits: &Tensor,
+        scores: Option<&Tensor>,
+        part: Region,
+        transfers: &Transfers,
+    ) -> Result<Self> {
         let cut = |tensor: &Tensor, first_axis: usize| -> Result<Tensor> {
             let rows = tensor.narrow(first_axis, part.start[1], part.shape[1])?;
             let columns = rows.narrow(first_axis + 1, part.start[2], part.shape[2])?;
             Ok(columns.contiguous()?)
         };
         let labels = transfers.download_u8(&cut(&argmax_channels(logits)?, 2)?)?;
-        let scores = if with_scores {
-            Some(transfers.download_f32(&cut(&softmax_channels(logits)?, 3)?)?)
-        } else {
-            None
+        let scores = match scores {
+            Some(scores) => Some(transfers.download_f32(&cut(scores, 3)?)?),
+            None => None,
         };
         let [depth, height, width] = part.shape;
         Ok(Self::Coming {
@@ -251,8 +265,9 @@ mod tests {
             let planes = logits.narrow(2, part.start[0], part.shape[0]).unwrap();
             for with_scores in [false, true] {
                 let of = |piece: Result<Piece>| piece.unwrap().wait().unwrap();
-                let here = of(Piece::cut_here(&planes, part, with_scores));
-                let there = of(Piece::cut_there(&planes, part, with_scores, &transfers));
+                let scores = with_scores.then(|| softmax_channels(&planes).unwrap());
+                let here = of(Piece::cut_here(&planes, scores.as_ref(), part));
+                let there = of(Piece::cut_there(&planes, scores.as_ref(), part, &transfers));
                 assert_eq!(here.labels, there.labels, "{part:?}");
                 assert_eq!(here.labels.dim(), part.shape.into());
                 assert_eq!(here.scores, there.scores, "{part:?}");

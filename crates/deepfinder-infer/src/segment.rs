@@ -98,8 +98,10 @@ pub fn segment_with_all(
     let shape = input.shape();
     let work = match params.plan {
         Plan::Exact { tile } => {
-            // The driver, and what else runs there, needs some too.
-            let of_gpu = candle_conv3d::free_gpu_memory(net.device()).map(|free| free / 4 * 3);
+            // The driver, and what else runs there, needs some too; where scores are added up there, that takes as much as the
+            // network.
+            let shares = if exact::is_single(&views) { 1 } else { 2 };
+            let of_gpu = candle_conv3d::free_gpu_memory(net.device()).map(|free| free / 4 * 3 / shares);
             let demand = Demand {
                 shape,
                 bytes: of_gpu.unwrap_or(params.workspace_bytes),

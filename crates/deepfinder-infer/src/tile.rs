@@ -1,11 +1,10 @@
-use candle_conv3d::Transfers;
-use candle_core::Tensor;
+use candle_conv3d::{Transfers, add_softmax_channels, channels_last_zeros};
+use candle_core::{DType, Tensor};
 use deepfinder_core::{Progress, Region};
-use deepfinder_net::{Skip, UNet};
-use ndarray::{Array4, Axis, s};
+use deepfinder_net::{Skip, Sweep, UNet};
 
 use crate::Result;
-use crate::output::{Block, Piece, labels_of};
+use crate::output::{Piece, ranges};
 use crate::streams::{Source, Window};
 use crate::tiling::{Reach, Stretch, THINNEST};
 
@@ -65,51 +64,66 @@ impl Tile {
         }
     }
 
-    /// The core's mean scores over all views, and their labels. `next` is what will be read then.
+    /// The core's mean scores over all views, and their labels, a few planes at a time, each with its place in the core.
+    /// They are added up where the networks are. `next` is what will be read then.
     pub(crate) fn average(
         &self,
         views: &[View<'_>],
         source: &mut Source<'_>,
         next: Option<Window>,
         context: Context<'_>,
-    ) -> Result<Block> {
-        let with_scores = Self {
-            with_scores: true,
-            ..*self
+        mut take: impl FnMut(usize, Piece) -> Result<()>,
+    ) -> Result<()> {
+        let Some(first) = views.first() else {
+            return Ok(());
         };
-        let seen = |view: &View<'_>| with_scores.seen_by(view, context.shape);
-        let classes = views.first().map_or(0, |view| view.net.classes());
+        let seen = |view: &View<'_>| self.seen_by(view, context.shape);
         let planes = self.z.core_length;
-        let mut sums = Array4::<f32>::zeros((classes, planes, self.y.core_length, self.x.core_length));
+        let shape = [
+            1,
+            first.net.classes(),
+            planes,
+            self.y.core_length,
+            self.x.core_length,
+        ];
+        let device = first.net.device();
+        let sums = channels_last_zeros(shape, DType::F32, device)?;
         for (index, view) in views.iter().enumerate() {
             let next = views
                 .get(index + 1)
                 .map(|view| seen(view).first_window())
                 .or(next);
-            seen(view).run(view.net, source, next, context, |first, piece| {
-                let Some(mut scores) = piece.wait()?.scores else {
-                    return Ok(());
+            seen(view).walk(view.net, source, next, context, |first, logits, part| {
+                let depth = part.shape[0];
+                let to = if view.turned {
+                    planes - first - depth
+                } else {
+                    first
                 };
-                let mut place = first..first + scores.dim().1;
-                if view.turned {
-                    scores.invert_axis(Axis(1));
-                    scores.invert_axis(Axis(3));
-                    place = planes - place.end..planes - place.start;
-                }
-                let mut sums = sums.slice_mut(s![.., place, .., ..]);
-                sums += &scores;
-                Ok(())
+                Ok(add_softmax_channels(
+                    &sums,
+                    logits,
+                    &ranges(&part),
+                    to,
+                    view.turned,
+                )?)
             })?;
         }
-        sums /= views.len() as f32;
-        Ok(Block {
-            labels: labels_of(&sums.view()),
-            scores: self.with_scores.then_some(sums),
-        })
+        let count = Tensor::new(&[views.len() as f32], device)?;
+        for first in (0..planes).step_by(Sweep::LOGITS_AT_ONCE) {
+            let planes = Sweep::LOGITS_AT_ONCE.min(planes - first);
+            // As it lies in memory.
+            let sums = sums.narrow(2, first, planes)?.permute((0, 2, 3, 4, 1))?;
+            let means = sums.broadcast_div(&count)?.permute((0, 4, 1, 2, 3))?;
+            take(
+                first,
+                Piece::of_scores(&means, self.with_scores, context.transfers)?,
+            )?;
+        }
+        Ok(())
     }
 
-    /// Sweeps over the tile along z and gives the planes of its core in order, each with its place in the core. Where
-    /// memory runs out it begins anew with fewer planes at once, and goes on giving where it was.
+    /// Gives the planes of its core in order, each with its place in the core.
     pub(crate) fn run(
         &self,
         net: &UNet,
@@ -117,6 +131,23 @@ impl Tile {
         next: Option<Window>,
         context: Context<'_>,
         mut take: impl FnMut(usize, Piece) -> Result<()>,
+    ) -> Result<()> {
+        self.walk(net, source, next, context, |first, logits, part| {
+            let piece = Piece::of_logits(logits, part, self.with_scores, context.transfers)?;
+            take(first, piece)
+        })
+    }
+
+    /// Sweeps over the tile along z and gives logits with the box of them that belongs to the core, in order, each with its
+    /// first plane in the core. Where memory runs out it begins anew with fewer planes at once, and goes on giving where
+    /// it was.
+    fn walk(
+        &self,
+        net: &UNet,
+        source: &mut Source<'_>,
+        next: Option<Window>,
+        context: Context<'_>,
+        mut take: impl FnMut(usize, &Tensor, Region) -> Result<()>,
     ) -> Result<()> {
         let (mut chunk, mut skip) = (self.chunk, self.skip);
         let mut given = 0;
@@ -143,7 +174,7 @@ impl Tile {
         source: &mut Source<'_>,
         chunk: usize,
         skip: Skip,
-        pass: &mut Pass<'_, impl FnMut(usize, Piece) -> Result<()>>,
+        pass: &mut Pass<'_, impl FnMut(usize, &Tensor, Region) -> Result<()>>,
     ) -> Result<()> {
         let z = self.z;
         let window_end = z.window + z.window_length;
@@ -192,7 +223,7 @@ impl Tile {
         &self,
         logits: &Tensor,
         first: usize,
-        pass: &mut Pass<'_, impl FnMut(usize, Piece) -> Result<()>>,
+        pass: &mut Pass<'_, impl FnMut(usize, &Tensor, Region) -> Result<()>>,
     ) -> Result<()> {
         let Self { z, y, x, .. } = self;
         let (core, end) = (
@@ -207,8 +238,7 @@ impl Tile {
             [part.start - first, y.core - y.window, x.core - x.window],
             [part.len(), y.core_length, x.core_length],
         );
-        let piece = Piece::of_logits(logits, region, self.with_scores, pass.context.transfers)?;
-        (pass.take)(part.start - z.core, piece)?;
+        (pass.take)(part.start - z.core, logits, region)?;
         *pass.given = part.end - z.core;
         pass.context.progress.advance(region.voxels() as u64);
         Ok(())

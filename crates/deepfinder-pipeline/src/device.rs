@@ -1,16 +1,16 @@
-use candle_conv3d::{gpu, gpus};
+use candle_conv3d::{CudnnError, cudnn_version, gpu, gpus};
 use candle_core::Device;
 use deepfinder_net::Precision;
 use serde::Serialize;
 
 use crate::{PipelineError, Result};
 
-/// A device that the network may run on.
+/// A device that the network may run on, or a library that helps one.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeviceReport {
-    /// `cpu`, `cuda:0`, …
+    /// `cpu`, `cuda:0`, …; `cudnn` for the library.
     pub name: String,
-    /// Whether `--device` takes it.
+    /// Whether `--device` takes it, or it is used.
     pub usable: bool,
     /// What it is, or why it cannot be used.
     pub what: String,
@@ -167,7 +167,28 @@ pub fn devices() -> Vec<DeviceReport> {
             what: reason.to_string(),
         }),
     }
+    devices.extend(library(cudnn_version()));
     devices
+}
+
+/// What is said of cuDNN, where this program knows it.
+fn library(version: std::result::Result<String, CudnnError>) -> Option<DeviceReport> {
+    let (usable, what) = match version {
+        Ok(version) => (
+            true,
+            format!("{version}; for convolutions on a GPU, where it is faster"),
+        ),
+        Err(CudnnError::NotBuilt) => return None,
+        Err(reason) => (
+            false,
+            format!("for convolutions on a GPU, which run without: {reason}"),
+        ),
+    };
+    Some(DeviceReport {
+        name: "cudnn".to_owned(),
+        usable,
+        what,
+    })
 }
 
 fn instruction_sets() -> Vec<&'static str> {
@@ -218,6 +239,16 @@ mod tests {
             "{reason}"
         );
         assert!(devices().iter().any(|device| device.usable));
+    }
+
+    #[test]
+    fn a_library_is_no_reason_to_stop() {
+        assert!(library(Err(CudnnError::NotBuilt)).is_none());
+        let report = library(Ok("9.19.0".to_owned())).unwrap();
+        assert!(report.usable && report.what.starts_with("9.19.0; "));
+        let off = library(Err(CudnnError::Off)).unwrap();
+        let said = "for convolutions on a GPU, which run without: it is switched off (DEEPFINDER_CUDNN=0)";
+        assert!(!off.usable && off.what == said, "{}", off.what);
     }
 
     #[test]

@@ -62,7 +62,8 @@ pub fn check_device(device: &Device, progress: &dyn Progress) -> Result<Vec<Devi
         checks.extend(check_ops(device, precision).on(here)?);
         checks.push(check_network(device, precision).on(here)?);
     }
-    checks.extend(check_segmentation(device, progress)?);
+    checks.extend(check_segmentation(device, false, progress)?);
+    checks.extend(check_segmentation(device, true, progress)?);
     for &precision in precisions {
         checks.push(check_training(device, precision, progress)?);
     }
@@ -143,6 +144,11 @@ const ODD: Conv3dConfig = Conv3dConfig {
     activation: Activation::Identity,
 };
 
+const MIDDLE: Conv3dConfig = Conv3dConfig {
+    padding: Padding::Explicit([[0, 0], [1, 1], [1, 1]]),
+    activation: Activation::Relu,
+};
+
 /// Layers of the network, and odd sizes.
 const PROBLEMS: &[Problem] = &[
     Problem {
@@ -174,6 +180,18 @@ const PROBLEMS: &[Problem] = &[
         volumes: 1,
         inputs: &[&[1, 32, 7, 9, 5], &[13, 32, 1, 1, 1], &[13]],
         op: |t| conv3d(&t[0], &t[1], Some(&t[2]), &Conv3dConfig::default()),
+    },
+    Problem {
+        name: "conv3d 32 to 48, a sweep's middle",
+        volumes: 1,
+        inputs: &[&[1, 32, 8, 12, 16], &[48, 32, 3, 3, 3], &[48]],
+        op: |t| conv3d(&t[0], &t[1], Some(&t[2]), &MIDDLE),
+    },
+    Problem {
+        name: "conv3d 16 to 24 without bias",
+        volumes: 1,
+        inputs: &[&[3, 16, 5, 6, 4], &[24, 16, 3, 3, 3]],
+        op: |t| conv3d(&t[0], &t[1], None, &RELU),
     },
     Problem {
         name: "conv3d_concat 48 + 32 to 32",
@@ -294,8 +312,9 @@ fn voxels(side: usize) -> Result<Array3<f32>> {
     Array3::from_shape_vec([side; 3], values).on(here)
 }
 
-/// A segmentation in tiles, plane by plane, as tomograms are; its labels, and its score maps.
-fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<[DeviceCheck; 2]> {
+/// A segmentation in tiles, plane by plane, as tomograms are, and averaged with that of the tomogram turned where that is
+/// wanted; its labels, and its score maps.
+fn check_segmentation(device: &Device, half_turn: bool, progress: &dyn Progress) -> Result<[DeviceCheck; 2]> {
     let here = Path::new("check-device");
     let tomogram = Volume::new(voxels(72)?);
     let segmented = |device: &Device, tile: Option<[usize; 3]>| -> Result<(Vec<u8>, Tensor)> {
@@ -304,6 +323,7 @@ fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<[Devic
             .on(here)?;
         let params = SegmentParams {
             plan: Plan::Exact { tile },
+            half_turn,
             ..SegmentParams::default()
         };
         let mut slabs: Vec<Array3<Label>> = Vec::new();
@@ -318,14 +338,19 @@ fn check_segmentation(device: &Device, progress: &dyn Progress) -> Result<[Devic
     let (labels, scores) = segmented(device, Some([36, 72, 40]))?;
     let (expected_labels, expected_scores) = segmented(&Device::Cpu, None)?;
     let of_gpu = |allowed: f64| if device.is_cpu() { 0.0 } else { allowed };
+    let what = if half_turn {
+        "an averaged segmentation"
+    } else {
+        "a segmentation"
+    };
     Ok([
         DeviceCheck {
-            what: "labels of a segmentation in tiles".to_owned(),
+            what: format!("labels of {what} in tiles"),
             found: unlike(&labels, &expected_labels),
             allowed: of_gpu(LABELS_ALLOWED),
         },
         DeviceCheck {
-            what: "scores of a segmentation in tiles".to_owned(),
+            what: format!("scores of {what} in tiles"),
             found: difference(&scores, &expected_scores).on(here)?,
             allowed: of_gpu(allowed(Precision::F32)),
         },
@@ -419,7 +444,7 @@ mod tests {
     #[test]
     fn the_processor_agrees_with_itself() {
         let checks = check_device(&Device::Cpu, &NoProgress).unwrap();
-        assert_eq!(checks.len(), PROBLEMS.len() + 6);
+        assert_eq!(checks.len(), PROBLEMS.len() + 8);
         for check in &checks {
             assert!(check.holds() && check.found == 0.0, "{check:?}");
         }

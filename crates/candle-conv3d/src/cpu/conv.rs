@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Sizes of a convolution (axes D, H, W).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Images.
     pub batch: usize,

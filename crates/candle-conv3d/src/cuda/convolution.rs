@@ -6,6 +6,19 @@ use super::{
 };
 use crate::{config::Activation, cpu::ConvShape, error::Conv3dError};
 
+/// What is computed of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    /// (sources, weight and bias) -> result.
+    Forward,
+    /// (sources, packed weight and bias) -> result; see [`pack_convolution`].
+    Packed,
+    /// (gradient, weight and bias) -> gradient of the channels `first..first + channels`.
+    InputGradient { first: usize, channels: usize },
+    /// (sources, gradient) -> gradient of weight and bias.
+    WeightGradient,
+}
+
 /// A convolution and its gradients: inputs and results are channels-last, as the ops have them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvolutionPlan<'a> {
@@ -18,6 +31,19 @@ pub(crate) struct ConvolutionPlan<'a> {
 }
 
 impl ConvolutionPlan<'_> {
+    /// By the kernels of this crate.
+    ///
+    /// # Errors
+    /// Where sizes cannot be counted.
+    pub(crate) fn program(&self, direction: Direction) -> Result<Program, Conv3dError> {
+        match direction {
+            Direction::Forward => self.forward(),
+            Direction::Packed => self.packed(),
+            Direction::InputGradient { first, channels } => self.input_gradient(first, channels),
+            Direction::WeightGradient => self.weight_gradient(),
+        }
+    }
+
     fn gather(&self) -> Gather {
         let shape = self.shape;
         Gather {
@@ -61,7 +87,7 @@ impl ConvolutionPlan<'_> {
         sources.chain([with]).collect()
     }
 
-    fn bias(&self, of: usize) -> Place {
+    pub(super) fn bias(&self, of: usize) -> Place {
         if self.has_bias {
             Place::Input(of, self.shape.weight_len())
         } else {
@@ -69,14 +95,28 @@ impl ConvolutionPlan<'_> {
         }
     }
 
-    /// (sources, weight and bias) -> result.
-    pub(crate) fn forward(&self) -> Result<Program, Conv3dError> {
+    /// A program of [`Direction::Forward`] or [`Direction::Packed`] without steps.
+    pub(super) fn begin_forward(&self) -> Program {
+        let inputs = self.inputs(self.parameters());
+        Program::new(self.element, &inputs, self.shape.output_len())
+    }
+
+    /// The same of [`Direction::InputGradient`].
+    pub(super) fn begin_input_gradient(&self, channels: usize) -> Program {
+        let shape = self.shape;
+        let output = shape.batch * shape.input.iter().product::<usize>() * channels;
+        Program::new(self.element, &[shape.output_len(), shape.weight_len()], output)
+    }
+
+    /// The same of [`Direction::WeightGradient`].
+    pub(super) fn begin_weight_gradient(&self) -> Program {
+        let inputs = self.inputs(self.shape.output_len());
+        Program::new(self.element, &inputs, self.parameters())
+    }
+
+    fn forward(&self) -> Result<Program, Conv3dError> {
         let parameters = self.channels.len();
-        let mut program = Program::new(
-            self.element,
-            &self.inputs(self.parameters()),
-            self.shape.output_len(),
-        );
+        let mut program = self.begin_forward();
         let packed = program.scratch(self.shape.weight_len() * self.element.bytes());
         pack_forward(
             &mut program,
@@ -90,12 +130,18 @@ impl ConvolutionPlan<'_> {
         Ok(program)
     }
 
-    /// (gradient, weight and bias) -> gradient of the channels `first..first + channels`.
-    pub(crate) fn input_gradient(&self, first: usize, channels: usize) -> Result<Program, Conv3dError> {
+    fn packed(&self) -> Result<Program, Conv3dError> {
+        let parameters = self.channels.len();
+        let mut program = self.begin_forward();
+        let packed = Place::Input(parameters, 0);
+        self.gather()
+            .launch(&mut program, self.sources(), packed, self.bias(parameters))?;
+        Ok(program)
+    }
+
+    fn input_gradient(&self, first: usize, channels: usize) -> Result<Program, Conv3dError> {
         let shape = self.shape;
-        let output = shape.batch * shape.input.iter().product::<usize>() * channels;
-        let inputs = [shape.output_len(), shape.weight_len()];
-        let mut program = Program::new(self.element, &inputs, output);
+        let mut program = self.begin_input_gradient(channels);
         let weights = Weights {
             outputs: shape.output_channels,
             total: shape.input_channels,
@@ -125,11 +171,10 @@ impl ConvolutionPlan<'_> {
         Ok(program)
     }
 
-    /// (sources, gradient) -> gradient of weight and bias.
-    pub(crate) fn weight_gradient(&self) -> Result<Program, Conv3dError> {
+    fn weight_gradient(&self) -> Result<Program, Conv3dError> {
         let shape = self.shape;
         let weights = shape.weight_len();
-        let mut program = Program::new(self.element, &self.inputs(shape.output_len()), self.parameters());
+        let mut program = self.begin_weight_gradient();
         let gradient = Place::Input(self.channels.len(), 0);
         let mut first = 0;
         for (index, &channels) in self.channels.iter().enumerate() {
@@ -182,7 +227,7 @@ fn pack_forward(
     Ok(())
 }
 
-/// weight -> packed weight, for [`packed_convolution`]; of the shape only channels and kernel count.
+/// weight -> packed weight, for [`Direction::Packed`]; of the shape only channels and kernel count.
 pub(crate) fn pack_convolution(
     element: Element,
     shape: &ConvShape,
@@ -190,16 +235,5 @@ pub(crate) fn pack_convolution(
 ) -> Result<Program, Conv3dError> {
     let mut program = Program::new(element, &[shape.weight_len()], shape.weight_len());
     pack_forward(&mut program, shape, channels, Place::Input(0, 0), Place::Output)?;
-    Ok(program)
-}
-
-/// (sources, packed weight and bias) -> result.
-pub(crate) fn packed_convolution(plan: &ConvolutionPlan<'_>) -> Result<Program, Conv3dError> {
-    let parameters = plan.channels.len();
-    let inputs = plan.inputs(plan.parameters());
-    let mut program = Program::new(plan.element, &inputs, plan.shape.output_len());
-    let packed = Place::Input(parameters, 0);
-    plan.gather()
-        .launch(&mut program, plan.sources(), packed, plan.bias(parameters))?;
     Ok(program)
 }

@@ -21,7 +21,7 @@ use candle_core::{
     },
 };
 
-use super::program::{Place, Program};
+use super::program::{Launch, Place, Program, Step};
 use crate::error::{Conv3dError, check_length};
 
 /// The kernels for each kind of GPU, and as PTX for those to come (`build.rs`).
@@ -63,7 +63,7 @@ impl Operand<'_> {
     }
 
     /// From that value on.
-    fn from(&self, value: usize) -> Option<Operand<'_>> {
+    pub(super) fn from(&self, value: usize) -> Option<Operand<'_>> {
         Some(match self {
             Self::F32(view) => Operand::F32(view.try_slice(value..)?),
             Self::Bf16(view) => Operand::Bf16(view.try_slice(value..)?),
@@ -123,55 +123,73 @@ pub(crate) fn run_into<T: DeviceRepr>(
     for (&length, input) in program.inputs.iter().zip(inputs) {
         check_length("an input", length, input.len().min(length))?;
     }
-    let module = module(device)?;
-    let stream = device.cuda_stream();
     let mut scratch = Vec::with_capacity(program.scratch.len());
     for &bytes in &program.scratch {
-        // SAFETY: what a launch reads of it another has written (the emulator's tests begin with NaN).
+        // SAFETY: what a step reads of it another has written (the emulator's tests begin with NaN).
         scratch.push(unsafe { device.alloc::<u8>(bytes) }?);
     }
-    for launch in &program.launches {
-        let function = module.load_function(&launch.kernel).w()?;
-        let mut sizes = Sizes([0; SIZES]);
-        for (to, &size) in sizes.0.iter_mut().zip(&launch.sizes) {
-            *to = size;
+    for step in &program.steps {
+        match step {
+            Step::Launch(step) => launch(device, step, inputs, &scratch, output.slice_mut(..))?,
+            #[cfg(feature = "cudnn")]
+            Step::Call(step) => {
+                super::choice::call(device, step, inputs, &mut scratch, output.slice_mut(..))?;
+            }
+            #[cfg(all(test, not(feature = "cudnn")))]
+            Step::Call(_) => return Err(Conv3dError::GpuOnly { op: "cuDNN" }.into()),
         }
-        let mut operands = Vec::with_capacity(launch.places.len());
-        for place in &launch.places {
-            operands.push(match *place {
-                Place::Input(index, value) => inputs.get(index).and_then(|input| input.from(value)),
-                _ => None,
-            });
-        }
-        let nowhere = 0_u64;
-        // Of a kernel's pointers one at most is the result's.
-        let mut results = [output.slice_mut(..)];
-        let mut results = results.iter_mut();
-        let mut arguments = stream.launch_builder(&function);
-        for (place, operand) in launch.places.iter().zip(&operands) {
-            match (place, operand) {
-                // Written by one launch and read by the next, on the one stream of the device.
-                (Place::Scratch(index), _) => arguments.arg(&scratch[*index]),
-                (Place::Output, _) => match results.next() {
-                    Some(output) => arguments.arg(output),
-                    None => arguments.arg(&nowhere),
-                },
-                (_, Some(Operand::F32(view))) => arguments.arg(view),
-                (_, Some(Operand::Bf16(view))) => arguments.arg(view),
-                (_, Some(Operand::U8(view))) => arguments.arg(view),
-                (_, None) => arguments.arg(&nowhere),
-            };
-        }
-        arguments.arg(&sizes);
-        let [x, y, z] = launch.grid;
-        let config = LaunchConfig {
-            grid_dim: (x, y, z),
-            block_dim: (launch.threads, 1, 1),
-            shared_mem_bytes: 0,
-        };
-        // SAFETY: pointers and sizes are those that `kernels.inc` lists for the kernel, and stay within the buffers whose
-        // lengths the ops have checked; the emulator's tests hold both, with pages behind buffers that may not be touched.
-        unsafe { arguments.launch(config) }.w()?;
     }
+    Ok(())
+}
+
+fn launch<T>(
+    device: &CudaDevice,
+    launch: &Launch,
+    inputs: &[Operand<'_>],
+    scratch: &[CudaSlice<u8>],
+    output: CudaViewMut<'_, T>,
+) -> Result<()> {
+    let function = module(device)?.load_function(&launch.kernel).w()?;
+    let mut sizes = Sizes([0; SIZES]);
+    for (to, &size) in sizes.0.iter_mut().zip(&launch.sizes) {
+        *to = size;
+    }
+    let mut operands = Vec::with_capacity(launch.places.len());
+    for place in &launch.places {
+        operands.push(match *place {
+            Place::Input(index, value) => inputs.get(index).and_then(|input| input.from(value)),
+            _ => None,
+        });
+    }
+    let nowhere = 0_u64;
+    // Of a kernel's pointers one at most is the result's.
+    let mut results = [output];
+    let mut results = results.iter_mut();
+    let stream = device.cuda_stream();
+    let mut arguments = stream.launch_builder(&function);
+    for (place, operand) in launch.places.iter().zip(&operands) {
+        match (place, operand) {
+            // Written by one launch and read by the next, on the one stream of the device.
+            (Place::Scratch(index), _) => arguments.arg(&scratch[*index]),
+            (Place::Output, _) => match results.next() {
+                Some(output) => arguments.arg(output),
+                None => arguments.arg(&nowhere),
+            },
+            (_, Some(Operand::F32(view))) => arguments.arg(view),
+            (_, Some(Operand::Bf16(view))) => arguments.arg(view),
+            (_, Some(Operand::U8(view))) => arguments.arg(view),
+            (_, None) => arguments.arg(&nowhere),
+        };
+    }
+    arguments.arg(&sizes);
+    let [x, y, z] = launch.grid;
+    let config = LaunchConfig {
+        grid_dim: (x, y, z),
+        block_dim: (launch.threads, 1, 1),
+        shared_mem_bytes: 0,
+    };
+    // SAFETY: pointers and sizes are those that `kernels.inc` lists for the kernel, and stay within the buffers whose
+    // lengths the ops have checked; the emulator's tests hold both, with pages behind buffers that may not be touched.
+    unsafe { arguments.launch(config) }.w()?;
     Ok(())
 }

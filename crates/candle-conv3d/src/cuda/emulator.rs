@@ -16,7 +16,11 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{Element, Program, program::Place};
+use super::{
+    Element, Program,
+    cudnn::{self, Call},
+    program::{Place, Step},
+};
 
 /// The compiled emulator; nothing where there is no C++ compiler.
 fn emulator() -> Option<&'static PathBuf> {
@@ -57,70 +61,127 @@ fn replay(program: &Program, inputs: &[Vec<u8>], output_bytes: usize) -> Option<
     let once = |order: u32| -> Option<Vec<u8>> {
         let garbage = |bytes: usize| vec![0xFF; bytes];
         let scratch = program.scratch.iter().copied().map(garbage);
-        let buffers: Vec<Vec<u8>> = inputs
+        let mut buffers: Vec<Vec<u8>> = inputs
             .iter()
             .cloned()
             .chain(scratch)
             .chain([garbage(output_bytes)])
             .collect();
-        let mut problem = Vec::new();
-        let mut number = |value: u32| problem.extend(value.to_le_bytes());
-        number(order);
-        number(order);
-        number(buffers.len() as u32);
-        for buffer in &buffers {
-            problem.extend((buffer.len() as u64).to_le_bytes());
-            problem.extend(buffer);
-        }
-        problem.extend((program.launches.len() as u32).to_le_bytes());
-        for launch in &program.launches {
-            problem.extend((launch.kernel.len() as u32).to_le_bytes());
-            problem.extend(launch.kernel.as_bytes());
-            for blocks in launch.grid.into_iter().chain([launch.threads]) {
-                problem.extend(blocks.to_le_bytes());
-            }
-            let places: Vec<(i32, i32)> = launch
-                .places
-                .iter()
-                .map(|place| match *place {
-                    Place::Nowhere => (-1, 0),
-                    Place::Input(index, value) => (index as i32, (value * program.element.bytes()) as i32),
-                    Place::Scratch(index) => ((inputs.len() + index) as i32, 0),
-                    Place::Output => (buffers.len() as i32 - 1, 0),
-                })
-                .collect();
-            let buffers: Vec<i32> = places.iter().map(|place| place.0).collect();
-            let offsets: Vec<i32> = places.iter().map(|place| place.1).collect();
-            for integers in [&buffers, &offsets, &launch.sizes] {
-                problem.extend((integers.len() as u32).to_le_bytes());
-                problem.extend(integers.iter().flat_map(|value| value.to_le_bytes()));
+        let place = |place: &Place| match *place {
+            Place::Nowhere => None,
+            Place::Input(index, value) => Some((index, value * program.element.bytes())),
+            Place::Scratch(index) => Some((inputs.len() + index, 0)),
+            Place::Output => Some((inputs.len() + program.scratch.len(), 0)),
+        };
+        for steps in program
+            .steps
+            .chunk_by(|a, b| matches!((a, b), (Step::Launch(_), Step::Launch(_))))
+        {
+            match &steps[0] {
+                Step::Launch(_) => buffers = launched(steps, order, &buffers, &place)?,
+                Step::Call(call) => called(call, &mut buffers, &place)?,
             }
         }
-        let mut child = Command::new(emulator()?)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let written = std::thread::spawn(move || stdin.write_all(&problem));
-        let found = child.wait_with_output().unwrap();
-        let _ = written.join().unwrap();
-        assert!(
-            found.status.success(),
-            "{}: {}",
-            found.status,
-            String::from_utf8_lossy(&found.stderr)
-        );
-        Some(found.stdout[found.stdout.len() - output_bytes..].to_vec())
+        buffers.pop()
     };
     let (forwards, backwards) = (once(0)?, once(1)?);
     assert!(
         forwards == backwards,
         "the order of threads changes the result of {:?}",
-        program.launches
+        program.steps
     );
     Some(forwards)
+}
+
+/// Which buffer, and from which byte on.
+type Placed<'a> = &'a dyn Fn(&Place) -> Option<(usize, usize)>;
+
+/// The buffers after those launches.
+fn launched(steps: &[Step], order: u32, buffers: &[Vec<u8>], place: Placed<'_>) -> Option<Vec<Vec<u8>>> {
+    let mut problem = Vec::new();
+    let mut number = |value: u32| problem.extend(value.to_le_bytes());
+    number(order);
+    number(order);
+    number(buffers.len() as u32);
+    for buffer in buffers {
+        problem.extend((buffer.len() as u64).to_le_bytes());
+        problem.extend(buffer);
+    }
+    problem.extend((steps.len() as u32).to_le_bytes());
+    for step in steps {
+        let Step::Launch(launch) = step else {
+            unreachable!("calls are not launched");
+        };
+        problem.extend((launch.kernel.len() as u32).to_le_bytes());
+        problem.extend(launch.kernel.as_bytes());
+        for blocks in launch.grid.into_iter().chain([launch.threads]) {
+            problem.extend(blocks.to_le_bytes());
+        }
+        let places = launch.places.iter().map(|one| match place(one) {
+            Some((buffer, byte)) => (buffer as i32, byte as i32),
+            None => (-1, 0),
+        });
+        let (buffers, offsets): (Vec<i32>, Vec<i32>) = places.unzip();
+        for integers in [&buffers, &offsets, &launch.sizes] {
+            problem.extend((integers.len() as u32).to_le_bytes());
+            problem.extend(integers.iter().flat_map(|value| value.to_le_bytes()));
+        }
+    }
+    let mut child = Command::new(emulator()?)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let written = std::thread::spawn(move || stdin.write_all(&problem));
+    let found = child.wait_with_output().unwrap();
+    let _ = written.join().unwrap();
+    assert!(
+        found.status.success(),
+        "{}: {}",
+        found.status,
+        String::from_utf8_lossy(&found.stderr)
+    );
+    let mut rest = &found.stdout[..];
+    let after = buffers.iter().map(|buffer| {
+        let (this, behind) = rest.split_at(buffer.len());
+        rest = behind;
+        this.to_vec()
+    });
+    Some(after.collect())
+}
+
+/// The same for a call of cuDNN, by one that works on the processor's memory.
+fn called(call: &Call, buffers: &mut [Vec<u8>], place: Placed<'_>) -> Option<()> {
+    // Where a GPU's memory begins, values of any vector may.
+    let mut aligned: Vec<Vec<u128>> = buffers
+        .iter()
+        .map(|bytes| {
+            let mut values = vec![0_u128; bytes.len().div_ceil(16)];
+            for (to, from) in values.iter_mut().zip(bytes.chunks(16)) {
+                let mut value = [0; 16];
+                value[..from.len()].copy_from_slice(from);
+                *to = u128::from_ne_bytes(value);
+            }
+            values
+        })
+        .collect();
+    let mut address = |one: &Place| {
+        place(one).map_or(0, |(buffer, byte)| {
+            aligned[buffer].as_mut_ptr() as u64 + byte as u64
+        })
+    };
+    let addresses: Vec<u64> = call.places.iter().map(&mut address).collect();
+    let workspace = call.workspace.map_or(0, |(place, _)| address(&place));
+    cudnn::run_here(call, &addresses, workspace)?;
+    for (bytes, values) in buffers.iter_mut().zip(&aligned) {
+        let found = values.iter().flat_map(|value| value.to_ne_bytes());
+        for (to, from) in bytes.iter_mut().zip(found) {
+            *to = from;
+        }
+    }
+    Some(())
 }
 
 fn to_bytes(element: Element, values: &[f32]) -> Vec<u8> {

@@ -5,12 +5,16 @@
 //! only allocate, launch and convert.
 
 mod convolution;
+#[cfg(any(test, feature = "cudnn"))]
+mod cudnn;
 mod gather;
 mod optimiser;
 mod program;
 mod upsample;
 mod voxels;
 
+#[cfg(feature = "cuda")]
+mod choice;
 #[cfg(feature = "cuda")]
 mod classes;
 #[cfg(feature = "cuda")]
@@ -26,17 +30,22 @@ mod emulator;
 
 #[cfg(feature = "cuda")]
 pub use classes::{class_gradient, class_sums};
+#[cfg(feature = "cudnn")]
+pub(crate) use cudnn::library as cudnn_library;
 #[cfg(feature = "cuda")]
 pub use optimiser::adam_step;
 pub(crate) use {
-    convolution::{ConvolutionPlan, pack_convolution, packed_convolution},
+    convolution::{ConvolutionPlan, Direction, pack_convolution},
     program::{Element, Program},
     upsample::{pack_upsample, packed_upsample, upsample, upsample_input_gradient, upsample_weight_gradient},
-    voxels::{argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient},
+    voxels::{
+        Region, add_softmax, argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax,
+        softmax_gradient,
+    },
 };
 #[cfg(feature = "cuda")]
 pub(crate) use {
-    ops::{Input, apply, apply_into, apply_to},
+    ops::{Input, apply, apply_into, apply_to, convolve},
     packed::PackedOnGpu,
     transfer::Pinned,
 };

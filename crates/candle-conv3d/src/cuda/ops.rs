@@ -7,6 +7,8 @@ use candle_core::{
 };
 
 use super::{
+    choice::run_fastest,
+    convolution::{ConvolutionPlan, Direction},
     device::{read, run, run_into},
     program::{Element, Program},
 };
@@ -64,15 +66,55 @@ pub(crate) fn apply_to<T: CudaDType + DeviceRepr>(
     Ok((run_on::<T>(op, inputs, &program)?, shape.into()))
 }
 
+/// A new tensor of the first input's element type, by the fastest convolution.
+pub(crate) fn convolve<'a>(
+    op: &'static str,
+    inputs: &[Input<'_>],
+    shape: impl Into<Shape>,
+    direction: Direction,
+    plan: impl FnOnce(Element) -> ConvolutionPlan<'a>,
+) -> Result<(CudaStorage, Shape)> {
+    let element = element_of(op, inputs[0].0.dtype())?;
+    let device = inputs[0].0.device();
+    let storage = run_fastest(device, &plan(element), direction, |program| match element {
+        Element::F32 => run_on::<f32>(op, inputs, program),
+        Element::Bf16 => run_on::<half::bf16>(op, inputs, program),
+    })?;
+    Ok((storage, shape.into()))
+}
+
 /// Into a contiguous tensor that is there, of the first input's element type.
 pub(crate) fn apply_into(
     op: &'static str,
     inputs: &[Input<'_>],
-    (output, layout): (&mut CudaStorage, &Layout),
+    output: (&mut CudaStorage, &Layout),
     plan: impl FnOnce(Element) -> Planned,
 ) -> Result<()> {
     let element = element_of(op, inputs[0].0.dtype())?;
-    let program = plan(element)?;
+    run_program_into(op, inputs, output, &plan(element)?)
+}
+
+/// The same by the fastest convolution.
+pub(super) fn convolve_into<'a>(
+    op: &'static str,
+    inputs: &[Input<'_>],
+    (output, layout): (&mut CudaStorage, &Layout),
+    direction: Direction,
+    plan: impl FnOnce(Element) -> ConvolutionPlan<'a>,
+) -> Result<()> {
+    let element = element_of(op, inputs[0].0.dtype())?;
+    let device = inputs[0].0.device();
+    run_fastest(device, &plan(element), direction, |program| {
+        run_program_into(op, inputs, (&mut *output, layout), program)
+    })
+}
+
+fn run_program_into(
+    op: &'static str,
+    inputs: &[Input<'_>],
+    (output, layout): (&mut CudaStorage, &Layout),
+    program: &Program,
+) -> Result<()> {
     let operands: Vec<_> = inputs
         .iter()
         .map(|(storage, layout)| read(op, storage, layout))
@@ -81,14 +123,14 @@ pub(crate) fn apply_into(
         .contiguous_offsets()
         .ok_or(Conv3dError::NotContiguous { op })?;
     let device = output.device().clone();
-    match element {
+    match program.element {
         Element::F32 => {
             let output = output.as_cuda_slice_mut::<f32>()?;
-            run_into(&device, &program, &operands, output.slice_mut(start..end))
+            run_into(&device, program, &operands, output.slice_mut(start..end))
         }
         Element::Bf16 => {
             let output = output.as_cuda_slice_mut::<half::bf16>()?;
-            run_into(&device, &program, &operands, output.slice_mut(start..end))
+            run_into(&device, program, &operands, output.slice_mut(start..end))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Result, Shape, Storage, Tensor};
 
-use super::{Element, Input, Program, apply, apply_into};
+use super::{ConvolutionPlan, Direction, Element, Input, Program, apply, apply_into, ops::convolve_into};
 use crate::error::Conv3dError;
 
 type Planned = std::result::Result<Program, Conv3dError>;
@@ -42,6 +42,30 @@ impl PackedOnGpu {
         pack: impl Fn(Element) -> Planned,
         plan: impl FnOnce(Element) -> Planned,
     ) -> Result<()> {
+        self.with_packed(op, inputs, &pack, |inputs| apply_into(op, inputs, output, plan))
+    }
+
+    /// The same for a convolution, by the fastest program of [`Direction::Packed`].
+    pub(crate) fn convolve<'a>(
+        &self,
+        op: &'static str,
+        inputs: &[Input<'_>],
+        output: (&mut CudaStorage, &Layout),
+        pack: impl Fn(Element) -> Planned,
+        plan: impl FnOnce(Element) -> ConvolutionPlan<'a>,
+    ) -> Result<()> {
+        self.with_packed(op, inputs, &pack, |inputs| {
+            convolve_into(op, inputs, output, Direction::Packed, plan)
+        })
+    }
+
+    fn with_packed(
+        &self,
+        op: &'static str,
+        inputs: &[Input<'_>],
+        pack: &dyn Fn(Element) -> Planned,
+        run: impl FnOnce(&[Input<'_>]) -> Result<()>,
+    ) -> Result<()> {
         use candle_core::backend::BackendStorage;
 
         let dtype = inputs[0].0.dtype();
@@ -54,7 +78,7 @@ impl PackedOnGpu {
             packed.clone()
         } else {
             let weight = self.weight.to_dtype(dtype)?.flatten_all()?.contiguous()?;
-            let packed = weight.apply_op1_no_bwd(&Pack(&pack))?;
+            let packed = weight.apply_op1_no_bwd(&Pack(pack))?;
             let packed = match &self.bias {
                 Some(bias) => Tensor::cat(&[&packed, &bias.to_dtype(dtype)?], 0)?,
                 None => packed,
@@ -65,8 +89,7 @@ impl PackedOnGpu {
         let Storage::Cuda(storage) = &*storage else {
             return Err(Conv3dError::GpuOnly { op }.into());
         };
-        let inputs = [inputs, &[(storage, layout)]].concat();
-        apply_into(op, &inputs, output, plan)
+        run(&[inputs, &[(storage, layout)]].concat())
     }
 }
 

@@ -1,9 +1,11 @@
-//! Launches and the memory between them.
+//! What is launched and called, and the memory between.
 
+#[cfg(any(test, feature = "cudnn"))]
+use super::cudnn::Call;
 use crate::error::Conv3dError;
 
 /// Element types that the kernels know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Element {
     F32,
     Bf16,
@@ -53,6 +55,14 @@ pub(crate) struct Launch {
     pub sizes: Vec<i32>,
 }
 
+/// What is done in turn.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Launch(Launch),
+    #[cfg(any(test, feature = "cudnn"))]
+    Call(Call),
+}
+
 /// What an op does.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
@@ -63,7 +73,7 @@ pub(crate) struct Program {
     pub scratch: Vec<usize>,
     /// Values of the result. All are written.
     pub output: usize,
-    pub launches: Vec<Launch>,
+    pub steps: Vec<Step>,
 }
 
 /// Threads of a block where each walks over values.
@@ -78,7 +88,7 @@ impl Program {
             inputs: inputs.to_vec(),
             scratch: Vec::new(),
             output,
-            launches: Vec::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -114,15 +124,20 @@ impl Program {
             return Err(too_large(grid[0].max(grid[1]).max(grid[2])));
         }
         if !grid.contains(&0) {
-            self.launches.push(Launch {
+            self.steps.push(Step::Launch(Launch {
                 kernel,
                 grid: grid.map(|blocks| blocks as u32),
                 threads,
                 places: places.to_vec(),
                 sizes: sizes.to_vec(),
-            });
+            }));
         }
         Ok(())
+    }
+
+    #[cfg(any(test, feature = "cudnn"))]
+    pub(super) fn call(&mut self, call: Call) {
+        self.steps.push(Step::Call(call));
     }
 
     /// Adds a kernel whose threads walk over that many values.

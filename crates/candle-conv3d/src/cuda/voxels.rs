@@ -27,6 +27,44 @@ pub(crate) fn softmax(element: Element, voxels: usize, channels: usize) -> Resul
     over_voxels(element, "softmax", [voxels, channels], values, &[values])
 }
 
+/// logits -> added to sums: see `struct Region` in `voxels.cuh`.
+pub(crate) fn add_softmax(logits: usize, sums: usize, part: &Region) -> Result<Program, Conv3dError> {
+    let mut program = Program::new(Element::F32, &[logits], sums);
+    let [planes, rows, columns] = part.size;
+    let [z, y, x] = part.start;
+    let [of_rows, of_columns] = part.plane;
+    let turned = usize::from(part.turned);
+    let sizes = [
+        planes,
+        rows,
+        columns,
+        part.channels,
+        z,
+        y,
+        x,
+        of_rows,
+        of_columns,
+        part.to,
+        turned,
+    ];
+    let places = [Place::Input(0, 0), Place::Output];
+    program.launch_over("add_softmax", planes * rows * columns, &places, &sizes)?;
+    Ok(program)
+}
+
+/// A box of logits, and where it goes.
+pub(crate) struct Region {
+    pub size: [usize; 3],
+    pub channels: usize,
+    pub start: [usize; 3],
+    /// Rows and columns of the logits.
+    pub plane: [usize; 2],
+    /// First plane of the sums.
+    pub to: usize,
+    /// Whether planes and columns are turned about.
+    pub turned: bool,
+}
+
 /// (probabilities, gradient) -> gradient of the logits.
 pub(crate) fn softmax_gradient(
     element: Element,

@@ -147,7 +147,8 @@ impl Convolution {
     #[cfg(feature = "cuda")]
     fn cuda_forward(&self, inputs: &[cuda::Input<'_>]) -> Result<(CudaStorage, Shape)> {
         let shape = self.result_shape();
-        cuda::apply(self.name, inputs, shape, |element| self.plan(element).forward())
+        let direction = cuda::Direction::Forward;
+        cuda::convolve(self.name, inputs, shape, direction, |element| self.plan(element))
     }
 
     fn sources<'a, T: candle_core::WithDType>(
@@ -354,15 +355,19 @@ impl CustomOp2 for InputGradient {
         let [depth, height, width] = self.shape.input;
         let dims = (self.shape.batch, depth, height, width, self.channels);
         let inputs = [(gradient, gradient_layout), (parameters, parameters_layout)];
-        cuda::apply(self.name(), &inputs, dims, |element| {
-            let plan = cuda::ConvolutionPlan {
+        let direction = cuda::Direction::InputGradient {
+            first: self.first_channel,
+            channels: self.channels,
+        };
+        let all = [self.shape.input_channels];
+        cuda::convolve(self.name(), &inputs, dims, direction, |element| {
+            cuda::ConvolutionPlan {
                 element,
                 shape: &self.shape,
-                channels: &[self.shape.input_channels],
+                channels: &all,
                 has_bias: false,
                 activation: Activation::Identity,
-            };
-            plan.input_gradient(self.first_channel, self.channels)
+            }
         })
     }
 }
@@ -400,8 +405,9 @@ impl WeightGradient {
     fn cuda_forward(&self, inputs: &[cuda::Input<'_>]) -> Result<(CudaStorage, Shape)> {
         let Convolution { shape, has_bias, .. } = &self.0;
         let length = shape.weight_len() + if *has_bias { shape.output_channels } else { 0 };
-        cuda::apply(self.0.name, inputs, length, |element| {
-            self.0.plan(element).weight_gradient()
+        let direction = cuda::Direction::WeightGradient;
+        cuda::convolve(self.0.name, inputs, length, direction, |element| {
+            self.0.plan(element)
         })
     }
 }

@@ -10,6 +10,7 @@ mod planes;
 mod pool;
 mod prepacked;
 mod storage;
+mod sums;
 mod upsample;
 mod zeros;
 
@@ -22,6 +23,7 @@ pub use gradients::{
 pub use planes::copy_planes;
 pub use pool::{max_pool2, max_pool2_into, max_pool2_with_halos};
 pub use prepacked::{Halos, PrepackedConv3d, PrepackedUpsample};
+pub use sums::add_softmax_channels;
 pub use upsample::upsample2_conv2;
 pub use zeros::{channels_last_zeros, haloed_zeros};
 

@@ -356,14 +356,12 @@ impl Convolution<'_> {
         }
         let weights = layer.on_gpu.as_ref().ok_or(Conv3dError::OtherDevice { op })?;
         let pack = |element| cuda::pack_convolution(element, &self.shape, &layer.source_channels);
-        weights.run(op, sources, output, pack, |element| {
-            cuda::packed_convolution(&cuda::ConvolutionPlan {
-                element,
-                shape: &self.shape,
-                channels: &layer.source_channels,
-                has_bias: weights.has_bias(),
-                activation: layer.activation,
-            })
+        weights.convolve(op, sources, output, pack, |element| cuda::ConvolutionPlan {
+            element,
+            shape: &self.shape,
+            channels: &layer.source_channels,
+            has_bias: weights.has_bias(),
+            activation: layer.activation,
         })
     }
 }

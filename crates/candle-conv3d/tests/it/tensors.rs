@@ -1,8 +1,8 @@
 //! The public functions on small tensors.
 
 use candle_conv3d::{
-    Activation, Conv3dConfig, Padding, argmax_channels, conv3d, conv3d_concat, max_pool2, reference,
-    softmax_channels, upsample2_conv2,
+    Activation, Conv3dConfig, Padding, add_softmax_channels, argmax_channels, channels_last_zeros, conv3d,
+    conv3d_concat, max_pool2, reference, softmax_channels, upsample2_conv2,
 };
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -139,5 +139,40 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert!(message(max_pool2(&volume.narrow(2, 0, 3)?)).contains("even"));
     assert!(message(upsample2_conv2(&volume, &weight, None, Activation::Relu)).contains("2, 2, 2"));
     assert!(message(argmax_channels(&volume.to_dtype(DType::U8)?)).contains("f32 or f64"));
+    Ok(())
+}
+
+#[test]
+fn scores_of_a_box_are_added_straight_or_turned() -> Result<()> {
+    let logits = channels_last(&random(&[1, 3, 5, 6, 7], 4, DType::F32)?)?;
+    let part = [1..4, 2..6, 3..5];
+    let sums = channels_last_zeros([1, 3, 6, 4, 2], DType::F32, &Device::Cpu)?;
+    let scores = softmax_channels(&logits)?;
+    let scores = scores.narrow(2, 1, 3)?.narrow(3, 2, 4)?.narrow(4, 3, 2)?;
+    add_softmax_channels(&sums, &logits, &part, 0, false)?;
+    add_softmax_channels(&sums, &logits, &part, 0, false)?;
+    add_softmax_channels(&sums, &logits, &part, 2, true)?;
+    let at = |tensor: &Tensor, [c, z, y, x]: [usize; 4]| -> Result<f32> {
+        tensor.get(0)?.get(c)?.get(z)?.get(y)?.get(x)?.to_scalar()
+    };
+    for z in 0..6 {
+        for (c, y, x) in (0..3).flat_map(|c| (0..4).flat_map(move |y| (0..2).map(move |x| (c, y, x)))) {
+            let mut expected = 0.0;
+            if z < 3 {
+                let score = at(&scores, [c, z, y, x])?;
+                expected += score + score;
+            }
+            if (2..5).contains(&z) {
+                expected += at(&scores, [c, 4 - z, y, 1 - x])?;
+            }
+            assert_eq!(at(&sums, [c, z, y, x])?, expected, "{c} {z} {y} {x}");
+        }
+    }
+    // Nothing is added where it does not fit.
+    let refused = |part, to| add_softmax_channels(&sums, &logits, &part, to, false).is_err();
+    assert!(refused([1..4, 2..6, 3..5], 4) && refused([1..4, 2..5, 3..5], 0));
+    assert!(refused([3..6, 2..6, 3..5], 0) && refused([0..1, 2..6, 6..8], 0));
+    let halves = logits.to_dtype(DType::BF16)?;
+    assert!(add_softmax_channels(&sums, &halves, &part, 0, false).is_err());
     Ok(())
 }

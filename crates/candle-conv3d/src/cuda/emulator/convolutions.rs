@@ -1,6 +1,9 @@
 use super::{
     super::{
-        ConvolutionPlan, Element, pack_convolution, pack_upsample, packed_convolution, packed_upsample,
+        ConvolutionPlan, Direction, Element, Program,
+        cudnn::{Way, library_of},
+        pack_convolution, pack_upsample, packed_upsample,
+        program::Step,
         upsample, upsample_input_gradient, upsample_weight_gradient,
     },
     ELEMENTS, assert_equal, run, whole_numbers,
@@ -98,21 +101,13 @@ fn convolutions_are_those_of_the_cpu() {
                 .map(Vec::as_slice)
                 .chain([&parameters[..]])
                 .collect();
-            assert_equal(
-                &what("the result"),
-                run(&plan.forward().unwrap(), &inputs),
-                &expected,
-            );
+            for program in programs(&plan, Direction::Forward) {
+                assert_equal(&what("the result"), run(&program, &inputs), &expected);
+            }
 
-            // The same with weights that were packed before.
-            let pack = pack_convolution(element, &shape, problem.channels).unwrap();
-            let packed = run(&pack, &[weight]).map(|packed| [&packed, bias].concat());
-            let inputs = packed.as_ref().map(|packed| {
-                let sources = sources.iter().map(Vec::as_slice);
-                sources.chain([&packed[..]]).collect::<Vec<_>>()
-            });
-            let found = inputs.and_then(|inputs| run(&packed_convolution(&plan).unwrap(), &inputs));
-            assert_equal(&what("the prepacked result"), found, &expected);
+            for found in packed_before(&plan, &sources, &parameters) {
+                assert_equal(&what("the prepacked result"), found, &expected);
+            }
 
             let mut first = 0;
             for &channels in problem.channels {
@@ -127,9 +122,10 @@ fn convolutions_are_those_of_the_cpu() {
                     &mut expected,
                 )
                 .unwrap();
-                let program = plan.input_gradient(first, channels).unwrap();
-                let found = run(&program, &[&gradient, &parameters]);
-                assert_equal(&what("the gradient of an input"), found, &expected);
+                for program in programs(&plan, Direction::InputGradient { first, channels }) {
+                    let found = run(&program, &[&gradient, &parameters]);
+                    assert_equal(&what("the gradient of an input"), found, &expected);
+                }
                 first += channels;
             }
 
@@ -145,10 +141,101 @@ fn convolutions_are_those_of_the_cpu() {
             )
             .unwrap();
             let inputs: Vec<&[f32]> = sources.iter().map(Vec::as_slice).chain([&gradient[..]]).collect();
-            let found = run(&plan.weight_gradient().unwrap(), &inputs);
-            assert_equal(&what("the gradient of the weights"), found, &expected);
+            for program in programs(&plan, Direction::WeightGradient) {
+                let found = run(&program, &inputs);
+                assert_equal(&what("the gradient of the weights"), found, &expected);
+            }
         }
     }
+}
+
+/// Results by weights that were packed before.
+fn packed_before(
+    plan: &ConvolutionPlan<'_>,
+    sources: &[Vec<f32>],
+    parameters: &[f32],
+) -> Vec<Option<Vec<f32>>> {
+    let (weight, bias) = parameters.split_at(plan.shape.weight_len());
+    let pack = pack_convolution(plan.element, plan.shape, plan.channels).unwrap();
+    let packed = run(&pack, &[weight]).map(|packed| [&packed, bias].concat());
+    let inputs = packed.as_ref().map(|packed| {
+        let sources = sources.iter().map(Vec::as_slice);
+        sources.chain([&packed[..]]).collect::<Vec<_>>()
+    });
+    let programs = programs(plan, Direction::Packed);
+    let found = programs
+        .iter()
+        .map(|program| inputs.as_ref().and_then(|inputs| run(program, inputs)));
+    found.collect()
+}
+
+/// That of our own kernels, and those that cuDNN has.
+fn programs(plan: &ConvolutionPlan<'_>, direction: Direction) -> Vec<Program> {
+    let own = plan.program(direction).unwrap();
+    assert!(own.steps.iter().all(|step| matches!(step, Step::Launch(_))));
+    let library = library_of();
+    let others = Way::all(direction).into_iter().filter_map(|way| {
+        let mut handle = library.as_ref()?.lock().unwrap();
+        plan.library(direction, way, &mut |problem| handle.workspace(problem))
+            .unwrap()
+    });
+    let others: Vec<Program> = others.collect();
+    for other in &others {
+        assert!(other.steps.iter().any(|step| matches!(step, Step::Call(_))));
+    }
+    [own].into_iter().chain(others).collect()
+}
+
+#[test]
+fn cudnn_is_offered_what_it_can_take() {
+    let Some(library) = library_of() else { return };
+    let offered = |channels: &[usize], padding: Padding, kernel, has_bias, direction| {
+        let inputs = channels.iter().sum();
+        let shape = ConvShape::new(1, [6, 7, 8], [16, inputs], kernel, &padding).unwrap();
+        let plan = ConvolutionPlan {
+            element: Element::Bf16,
+            shape: &shape,
+            channels,
+            has_bias,
+            activation: Activation::Identity,
+        };
+        let mut handle = library.lock().unwrap();
+        let ways = Way::all(direction).into_iter().filter(|way| {
+            let program = plan.library(direction, *way, &mut |problem| handle.workspace(problem));
+            program.unwrap().is_some()
+        });
+        ways.count()
+    };
+    let gradient = Direction::InputGradient {
+        first: 0,
+        channels: 8,
+    };
+    // One algorithm with a bias and without activation, and two with a kernel of ours behind them.
+    assert_eq!(offered(&[8], Padding::Same, [3; 3], true, Direction::Packed), 3);
+    assert_eq!(
+        offered(&[8, 16], Padding::Same, [3; 3], false, Direction::Forward),
+        2
+    );
+    assert_eq!(offered(&[8], Padding::Same, [3; 3], true, gradient), 1);
+    assert_eq!(
+        offered(&[8], Padding::Same, [1; 3], true, Direction::WeightGradient),
+        1
+    );
+    // Between the ends of a sweep, where all planes are there.
+    let inner = Padding::Explicit([[0, 0], [1, 1], [1, 1]]);
+    assert_eq!(offered(&[8], inner, [3; 3], true, Direction::Packed), 3);
+    // Zeros on one side only, and values that begin anywhere.
+    let first = Padding::Explicit([[1, 0], [1, 1], [1, 1]]);
+    assert_eq!(offered(&[8], first, [3; 3], true, Direction::Packed), 0);
+    assert_eq!(offered(&[8], Padding::Same, [2; 3], true, gradient), 0);
+    assert_eq!(
+        offered(&[3, 8], Padding::Same, [3; 3], true, Direction::Packed),
+        3
+    );
+    assert_eq!(
+        offered(&[1, 8], Padding::Same, [1; 3], true, Direction::Packed),
+        3
+    );
 }
 
 #[test]
@@ -178,8 +265,11 @@ fn sums_over_many_voxels_are_cut_and_put_together() {
     };
     cpu::conv3d_weight_gradient(Isa::SCALAR, &shape, &[source], &gradient, weight, Some(bias)).unwrap();
     for element in ELEMENTS {
-        let program = plan(element).weight_gradient().unwrap();
-        assert!(program.launches[0].grid[2] > 2, "{:?}", program.launches[0]);
+        let program = plan(element).program(Direction::WeightGradient).unwrap();
+        let Step::Launch(first) = &program.steps[0] else {
+            panic!("our own kernels are launched");
+        };
+        assert!(first.grid[2] > 2, "{first:?}");
         assert_equal(
             "the gradient of the weights",
             run(&program, &[&input, &gradient]),
@@ -273,6 +363,6 @@ fn sizes_that_cannot_be_counted_are_refused() {
         has_bias: false,
         activation: Activation::Identity,
     };
-    let error = plan.forward().unwrap_err().to_string();
+    let error = plan.program(Direction::Forward).unwrap_err().to_string();
     assert!(error.contains("68719476736"), "{error}");
 }

@@ -1,7 +1,8 @@
 use super::{
     super::{
-        Element, argmax, channelwise, max_pool, max_pool_gradient,
+        Element, Region, add_softmax, argmax, channelwise, max_pool, max_pool_gradient,
         optimiser::{AdamStep, adam},
+        program::{Place, Step},
         relu_gradient, softmax, softmax_gradient,
     },
     ELEMENTS, assert_equal, from_bytes, replay, run, to_bytes, whole_numbers,
@@ -91,6 +92,82 @@ fn soft_max_and_labels_are_those_of_the_cpu() {
                 assert_eq!(found, labels);
             }
         }
+    }
+}
+
+#[test]
+fn scores_are_added_where_they_belong() {
+    let (size, channels) = ([3, 2, 5], 4);
+    let logits: Vec<f32> = whole_numbers(3 * 2 * 5 * channels, 11);
+    let mut scores = vec![0.0; logits.len()];
+    cpu::softmax_channels(channels, &logits, &mut scores).unwrap();
+    for turned in [false, true] {
+        // The last two planes, to what the soft-max has left there.
+        let mut program = softmax(Element::F32, 30, channels).unwrap();
+        let part = Region {
+            size: [2, 2, 5],
+            channels,
+            start: [1, 0, 0],
+            plane: [size[1], size[2]],
+            to: usize::from(turned),
+            turned,
+        };
+        let added = add_softmax(logits.len(), logits.len(), &part).unwrap();
+        program.steps.extend(added.steps);
+        let mut expected = scores.clone();
+        for (z, y, x) in (0..2).flat_map(|z| (0..2).flat_map(move |y| (0..5).map(move |x| (z, y, x)))) {
+            let (plane, column) = if turned { (1 + 1 - z, 4 - x) } else { (z, x) };
+            let from = (((1 + z) * 2 + y) * 5 + x) * channels;
+            let to = ((plane * 2 + y) * 5 + column) * channels;
+            for c in 0..channels {
+                expected[to + c] += scores[from + c];
+            }
+        }
+        for (found, expected) in run(&program, &[&logits]).iter().flatten().zip(&expected) {
+            assert!(
+                (found - expected).abs() <= 2.0 * EXP_TOLERANCE,
+                "{turned}: {found} {expected}"
+            );
+        }
+    }
+    // A window within wider logits.
+    let wide = whole_numbers(2 * 4 * 7 * channels, 12);
+    let part = Region {
+        size: [1, 2, 5],
+        channels,
+        start: [1, 1, 2],
+        plane: [4, 7],
+        to: 2,
+        turned: true,
+    };
+    let mut program = add_softmax(wide.len(), logits.len(), &part).unwrap();
+    // Sums that begin as the soft-max of zeros.
+    let zeros = vec![0.0; logits.len()];
+    let mut first = softmax(Element::F32, 30, channels).unwrap();
+    program.inputs.push(zeros.len());
+    for step in &mut first.steps {
+        let Step::Launch(launch) = step else {
+            panic!("our own kernels are launched");
+        };
+        launch.places[0] = Place::Input(1, 0);
+    }
+    first.steps.append(&mut program.steps);
+    program.steps = first.steps;
+    let mut expected = vec![1.0 / channels as f32; logits.len()];
+    for (y, x) in (0..2).flat_map(|y| (0..5).map(move |x| (y, x))) {
+        let from = ((4 + 1 + y) * 7 + 2 + x) * channels;
+        let mut scores = vec![0.0; channels];
+        cpu::softmax_channels(channels, &wide[from..from + channels], &mut scores).unwrap();
+        let to = ((2 * 2 + y) * 5 + 4 - x) * channels;
+        for c in 0..channels {
+            expected[to + c] += scores[c];
+        }
+    }
+    for (found, expected) in run(&program, &[&wide, &zeros]).iter().flatten().zip(&expected) {
+        assert!(
+            (found - expected).abs() <= 2.0 * EXP_TOLERANCE,
+            "{found} {expected}"
+        );
     }
 }
 
