@@ -28,6 +28,7 @@ mod metadata;
 mod parametrisation;
 mod planes;
 mod precision;
+mod stage;
 mod stored;
 mod sweep;
 mod trace;

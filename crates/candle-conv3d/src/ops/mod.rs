@@ -6,13 +6,13 @@ mod channels;
 mod conv;
 mod convert;
 mod gradients;
+mod places;
 mod planes;
 mod pool;
 mod prepacked;
 mod storage;
 mod sums;
 mod upsample;
-mod zeros;
 
 pub use channels::{argmax_channels, softmax_channels};
 pub use conv::{conv3d, conv3d_concat};
@@ -20,12 +20,12 @@ pub use convert::convert;
 pub use gradients::{
     LayerGradients, add_max_pool2_gradient, conv3d_gradients, relu_gradient, upsample2_conv2_gradients,
 };
+pub use places::{Halos, channels_last_zeros, haloed_zeros};
 pub use planes::copy_planes;
 pub use pool::{max_pool2, max_pool2_into, max_pool2_with_halos};
-pub use prepacked::{Halos, PrepackedConv3d, PrepackedUpsample};
+pub use prepacked::{PrepackedConv3d, PrepackedUpsample};
 pub use sums::add_softmax_channels;
 pub use upsample::upsample2_conv2;
-pub use zeros::{channels_last_zeros, haloed_zeros};
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;

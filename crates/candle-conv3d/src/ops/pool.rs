@@ -6,7 +6,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, InplaceOp2, Layout, Result, 
 
 use super::{
     check_types,
-    prepacked::{check_output, inside, outside},
+    places::{inside, outside},
+    prepacked::check_output,
     shape_error,
     storage::{dispatch, own, read, write},
     volume_shape,

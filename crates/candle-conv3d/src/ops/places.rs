@@ -1,4 +1,4 @@
-//! Places for results.
+//! Places for results, with and without a halo.
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::bf16;
@@ -55,6 +55,43 @@ pub fn haloed_zeros([batch, channels, depth, height, width]: [usize; 5]) -> Resu
     let all = values.len();
     let volume = Tensor::from_vec(values, all, &Device::Cpu)?.narrow(0, before + aligned, length)?;
     from_channels_last(&volume.reshape((batch, depth, height, width, channels))?)
+}
+
+/// Which of a layer's volumes have a halo: see [`haloed_zeros`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Halos {
+    /// Those that it reads.
+    pub sources: bool,
+    /// The one that it writes.
+    pub output: bool,
+}
+
+impl Halos {
+    /// All.
+    pub const BOTH: Self = Self {
+        sources: true,
+        output: true,
+    };
+
+    pub(super) fn check(self, op: &'static str, dtype: DType) -> Result<()> {
+        if dtype == DType::BF16 || self == Self::default() {
+            Ok(())
+        } else {
+            Err(Conv3dError::Halo { op }.into())
+        }
+    }
+}
+
+/// A volume's size without its halo.
+pub(super) fn inside([depth, height, width]: [usize; 3], halo: bool) -> [usize; 3] {
+    let halo = usize::from(halo);
+    [depth, height.saturating_sub(halo), width.saturating_sub(halo)]
+}
+
+/// A volume's size with its halo.
+pub(super) fn outside([depth, height, width]: [usize; 3], halo: bool) -> [usize; 3] {
+    let halo = usize::from(halo);
+    [depth, height + halo, width + halo]
 }
 
 #[cfg(test)]
