@@ -57,7 +57,9 @@ pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
 #[cfg(feature = "cuda")]
-pub use cuda::{adam_step, class_gradient, class_sums};
+pub use cuda::{
+    AdamStep, ClassLoss, FoundLoss, adam_step, class_gradient, class_loss, class_sums, step_control,
+};
 pub use error::Conv3dError;
 pub use gpu::{Gpu, GpuError, free_gpu_memory, gpu, gpus};
 pub use layout::to_channels_last;

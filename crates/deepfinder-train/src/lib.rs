@@ -47,6 +47,7 @@ mod fingerprint;
 mod fused;
 #[cfg(feature = "cuda")]
 mod gpu_loss;
+mod grading;
 mod loss;
 mod metrics;
 mod params;

@@ -48,7 +48,8 @@ pub struct TrainOutcome {
     pub times: PhaseTimes,
 }
 
-/// Time of the parts of training.
+/// Time of the parts of training. A GPU is not waited for: its parts are the time that it takes to ask for them, and
+/// `update` has the time until it was done, when metrics are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PhaseTimes {
     /// Waiting for patches to be read.

@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod convolutions;
+mod training;
 mod voxels;
 
 use std::{

@@ -1,11 +1,13 @@
 //! The ops on NVIDIA GPUs.
 //!
-//! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`upsample`], [`voxels`]):
+//! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`upsample`], [`voxels`],
+//! [`loss`]):
 //! the tests replay the very same programs with the kernels compiled for the processor (`emulator`). The other modules
 //! only allocate, launch and convert.
 
 mod convolution;
 mod gather;
+mod loss;
 mod optimiser;
 mod program;
 mod upsample;
@@ -25,14 +27,14 @@ mod transfer;
 mod emulator;
 
 #[cfg(feature = "cuda")]
-pub use classes::{class_gradient, class_sums};
+pub use classes::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
 #[cfg(feature = "cuda")]
-pub use optimiser::adam_step;
+pub use optimiser::{AdamStep, adam_step, step_control};
 pub(crate) use {
     convolution::{ConvolutionPlan, pack_convolution, packed_convolution},
     program::{Element, Program},
     upsample::{pack_upsample, packed_upsample, upsample, upsample_input_gradient, upsample_weight_gradient},
-    voxels::{argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient},
+    voxels::{argmax, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient},
 };
 #[cfg(feature = "cuda")]
 pub(crate) use {
