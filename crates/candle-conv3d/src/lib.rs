@@ -46,6 +46,7 @@ mod layout;
 mod memory;
 mod ops;
 mod transfer;
+mod windows;
 
 pub mod cpu;
 pub mod reference;
@@ -70,3 +71,4 @@ pub use ops::{
     max_pool2_into, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
 };
 pub use transfer::{Download, Transfers};
+pub use windows::{LabelledVolumes, Window};

@@ -15,8 +15,8 @@ use deepfinder_net::{Metadata, Precision, UNet, Weights};
 use ndarray::Array3;
 use serde::Serialize;
 
-use crate::error::OnFile;
 use crate::Result;
+use crate::error::OnFile;
 
 /// One thing that was held against the processor.
 #[derive(Debug, Clone, Serialize)]

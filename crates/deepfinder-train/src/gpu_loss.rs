@@ -8,30 +8,21 @@ use crate::{Loss, LossParams, Result, VoxelCounts};
 
 /// The loss of logits `[N, C, D, H, W]` against labels `[N, D, H, W]`, on the GPU still.
 pub(crate) fn find(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Result<FoundLoss> {
-    let LossParams {
-        dice_weight,
-        cross_entropy_weight,
-        alpha,
-        beta,
-        smoothing,
-        focal,
-        label_smoothing,
-        ref class_weights,
-    } = *params;
     let kind = ClassLoss {
-        dice_weight,
-        cross_entropy_weight,
-        alpha,
-        beta,
-        smoothing,
-        focal,
-        label_smoothing,
+        dice_weight: params.dice_weight,
+        cross_entropy_weight: params.cross_entropy_weight,
+        alpha: params.alpha,
+        beta: params.beta,
+        smoothing: params.smoothing,
+        focal: params.focal,
+        label_smoothing: params.label_smoothing,
     };
-    let weights = class_weights
+    let weights = params
+        .class_weights
         .as_ref()
         .map(|weights| Tensor::new(&weights[..], logits.device()))
         .transpose()?;
-    let sums = class_sums(logits, labels, label_smoothing > 0.0)?;
+    let sums = class_sums(logits, labels, params.label_smoothing > 0.0)?;
     Ok(class_loss(&sums, weights.as_ref(), &kind)?)
 }
 

@@ -54,6 +54,7 @@ mod params;
 mod patch;
 mod plain;
 mod prefetch;
+mod resident;
 mod sampler;
 mod session;
 mod train;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use candle_conv3d::Transfers;
 use candle_core::{Device, Tensor};
 use deepfinder_core::Progress;
 use deepfinder_net::{Learner, UNet, Weights};
@@ -14,6 +15,7 @@ use crate::fingerprint::difference;
 use crate::grading::{Graded, measured, read};
 use crate::metrics::Running;
 use crate::prefetch::BatchStream;
+use crate::resident::Patches;
 use crate::train::{Ended, PhaseTimes, TrainOutcome};
 use crate::{
     Adam, Best, EpochMetrics, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics, TrainError,
@@ -26,6 +28,7 @@ pub(crate) struct Session<'a> {
     run: &'a RunFolder,
     settings: BTreeMap<String, String>,
     device: Device,
+    transfers: Transfers,
     learner: Learner,
     /// Where the run began: for what its weights are for.
     initial: Weights,
@@ -119,6 +122,7 @@ impl<'a> Session<'a> {
             run,
             settings,
             device: device.clone(),
+            transfers: Transfers::new(device),
             adam: Adam::new(learner.variables().to_vec(), params.adam)?,
             learner,
             average,
@@ -143,7 +147,7 @@ impl<'a> Session<'a> {
     /// Learns to the end, or until it is cancelled.
     pub(crate) fn run(
         &mut self,
-        mut patches: BatchStream,
+        mut patches: Patches<'_>,
         validation: Option<&BatchSource<'_>>,
         progress: &dyn Progress,
     ) -> Result<Ended> {
@@ -199,10 +203,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn step(&mut self, patches: &mut BatchStream) -> Result<()> {
-        let times = &mut self.times;
-        let batch = PhaseTimes::measured(&mut times.waiting, || patches.next())?;
-        let examples = batch.into_tensors(&self.device)?;
+    fn step(&mut self, patches: &mut Patches<'_>) -> Result<()> {
+        let (times, transfers) = (&mut self.times, &self.transfers);
+        let examples = PhaseTimes::measured(&mut times.waiting, || patches.next(transfers))?;
         times.voxels += examples.input.elem_count() as u64;
         let trace = PhaseTimes::measured(&mut times.forward, || self.learner.net().trace(&examples.input))?;
         let graded = PhaseTimes::measured(&mut times.loss, || {
@@ -286,7 +289,7 @@ impl<'a> Session<'a> {
                 if progress.is_cancelled() {
                     return Ok(false);
                 }
-                let examples = patches.next()?.into_tensors(&self.device)?;
+                let examples = patches.next()?.into_tensors(&self.transfers)?;
                 let logits = net.forward(&examples.input)?;
                 rows.push(measured(&logits, &examples, &self.params.loss)?);
             }

@@ -9,6 +9,7 @@
 mod convolutions;
 mod training;
 mod voxels;
+mod windows;
 
 use std::{
     io::Write,

@@ -84,17 +84,15 @@ fn of_sums(
         Place::Nowhere
     };
     let mut sizes = whole(&[channels, 0])?;
-    let ClassLoss {
-        dice_weight,
-        cross_entropy_weight,
-        alpha,
-        beta,
-        smoothing,
-        focal,
-        label_smoothing,
-    } = *loss;
-    let (sure, spread) = (1.0 - label_smoothing, label_smoothing / channels as f64);
-    let parts = [dice_weight, cross_entropy_weight, alpha, beta, smoothing, focal];
+    let (sure, spread) = (1.0 - loss.label_smoothing, loss.label_smoothing / channels as f64);
+    let parts = [
+        loss.dice_weight,
+        loss.cross_entropy_weight,
+        loss.alpha,
+        loss.beta,
+        loss.smoothing,
+        loss.focal,
+    ];
     sizes.extend(parts.into_iter().chain([sure, spread]).flat_map(words));
     let places = [Place::Input(0, 0), weights, Place::Output];
     program.launch_typed(kernel.to_owned(), [1; 3], 256, &places, &sizes)?;

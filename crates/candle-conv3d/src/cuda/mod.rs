@@ -1,7 +1,7 @@
 //! The ops on NVIDIA GPUs.
 //!
 //! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`upsample`], [`voxels`],
-//! [`loss`]):
+//! [`loss`], [`windows`]):
 //! the tests replay the very same programs with the kernels compiled for the processor (`emulator`). The other modules
 //! only allocate, launch and convert.
 
@@ -12,6 +12,7 @@ mod optimiser;
 mod program;
 mod upsample;
 mod voxels;
+mod windows;
 
 #[cfg(feature = "cuda")]
 mod classes;
@@ -41,4 +42,5 @@ pub(crate) use {
     ops::{Input, apply, apply_into, apply_to},
     packed::PackedOnGpu,
     transfer::Pinned,
+    windows::windows_on_gpu,
 };

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_conv3d::{LabelledVolumes, Window};
 use candle_core::{DType, Device, Var};
 use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume};
 use deepfinder_net::{Metadata, Precision, Weights};
 use deepfinder_train::{
-    LossParams, RunFolder, Start, TrainError, TrainParams, TrainingTomogram, loss, train_on,
+    Augmentation, LossParams, RunFolder, Start, TrainError, TrainParams, TrainingTomogram, loss, train_on,
 };
 
 use super::{DeviceCheck, F32_ALLOWED, difference, noise, unlike, voxels};
@@ -19,7 +20,7 @@ const LOSS_ALLOWED: f64 = 2e-2;
 
 /// How many things are held against the processor for one precision.
 #[cfg(test)]
-pub(super) const CHECKS: usize = 4 + 3;
+pub(super) const CHECKS: usize = 4 + 1 + 4;
 
 /// The loss with its gradient, and trainings with their losses and their end.
 pub(super) fn check_training(
@@ -32,15 +33,18 @@ pub(super) fn check_training(
     for (what, params) in losses() {
         checks.push(check_loss(device, what, &params).on(here)?);
     }
+    checks.push(check_windows(device).on(here)?);
     for &precision in precisions {
         let params = TrainParams {
+            steps_per_epoch: 12,
+            patch: 16,
             log_every_steps: 1,
             precision,
             ..short()
         };
         checks.push(check_losses(device, "", &params, progress)?);
     }
-    // What is read every so many iterations, of losses against two targets each.
+    // Of losses against two targets each.
     let params = TrainParams {
         mixup: 0.4,
         ema: Some(0.9),
@@ -50,8 +54,16 @@ pub(super) fn check_training(
         },
         ..short()
     };
-    let what = ", smoothed and mixed";
-    checks.push(check_losses(device, what, &params, progress)?);
+    checks.push(check_losses(device, ", smoothed and mixed", &params, progress)?);
+    // Such patches are made by the processor and copied.
+    let params = TrainParams {
+        augmentation: Augmentation {
+            noise: 0.5,
+            ..Augmentation::default()
+        },
+        ..short()
+    };
+    checks.push(check_losses(device, ", noisy patches", &params, progress)?);
     checks.push(check_divergence(device, progress)?);
     Ok(checks)
 }
@@ -116,16 +128,63 @@ fn check_loss(
     })
 }
 
-const STEPS: usize = 12;
+/// Windows of a training set that lies on the device, and their labels.
+fn check_windows(device: &Device) -> candle_core::Result<DeviceCheck> {
+    let shapes = [[30, 24, 28], [9, 40, 16]];
+    let window = Window {
+        volume: 0,
+        start: [5, 3, 1],
+        turned: false,
+        scale: 1.0,
+        shift: 0.0,
+    };
+    let windows = [
+        window,
+        Window {
+            turned: true,
+            ..window
+        },
+        // Thinner than the window.
+        Window {
+            volume: 1,
+            start: [-6, 11, -2],
+            scale: 1.1,
+            shift: -0.2,
+            ..window
+        },
+    ];
+    let on = |device: &Device| -> candle_core::Result<_> {
+        let volumes = LabelledVolumes::new(&shapes, device)?;
+        for (volume, shape) in shapes.iter().enumerate() {
+            let values = noise(shape, 20 + volume as u32)?.flatten_all()?;
+            let labels = (values.abs()? * 3.0)?.to_dtype(DType::U8)?.to_vec1()?;
+            volumes.set_planes(volume, 0, values.to_vec1()?, labels)?;
+        }
+        let (values, labels) = volumes.windows(&windows, 20)?;
+        Ok((values, labels.flatten_all()?.to_vec1::<u8>()?))
+    };
+    let (values, labels) = on(device)?;
+    let (expected, expected_labels) = on(&Device::Cpu)?;
+    Ok(DeviceCheck {
+        what: "patches of a training set on the device".to_owned(),
+        found: difference(&values, &expected)?.max(unlike(&labels, &expected_labels)),
+        // Means and deviations are sums of f64: a value is off by its last place at most.
+        allowed: if device.is_cpu() {
+            0.0
+        } else {
+            2.0 * f64::from(f32::EPSILON)
+        },
+    })
+}
 
 /// Parameters of a training that takes a moment.
 fn short() -> TrainParams {
     TrainParams {
         epochs: 1,
-        steps_per_epoch: STEPS,
+        steps_per_epoch: 6,
         batch: 2,
-        patch: 16,
-        log_every_steps: 4,
+        patch: 8,
+        log_every_steps: 3,
         ..TrainParams::default()
     }
 }
@@ -184,11 +243,11 @@ fn check_losses(
         ..params.clone()
     };
     let expected = trained(&Device::Cpu, &in_f32, progress)?.on(here)?;
+    let steps = params.steps_per_epoch;
     let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b.abs());
-    let complete = [&found, &expected].map(Vec::len) == [STEPS / params.log_every_steps; 2];
-    let precision = params.precision;
+    let complete = [&found, &expected].map(Vec::len) == [steps / params.log_every_steps; 2];
     Ok(DeviceCheck {
-        what: format!("losses of {STEPS} iterations{what}, {precision}"),
+        what: format!("losses of {steps} iterations{what}, {}", params.precision),
         found: if complete {
             off.fold(0.0, f64::max)
         } else {
