@@ -1,7 +1,7 @@
 // What a GPU is given.
 #include "correlate.cuh"
 #include "optimiser.cuh"
-#include "voxels.cuh"
+#include "windows.cuh"
 
 #define KERNEL(name, threads, parameters, call)                                                                       \
     extern "C" __global__ void __launch_bounds__(threads) name parameters { call; }

@@ -18,6 +18,10 @@ __device__ __forceinline__ float to_float(bf16 value) { return __bfloat162float(
 __device__ __forceinline__ void store(float *to, float value) { *to = value; }
 __device__ __forceinline__ void store(bf16 *to, float value) { *to = __float2bfloat16_rn(value); }
 
+// A product that is rounded before anything is added to it.
+__device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double product(double a, double b) { return __dmul_rn(a, b); }
+
 // Two values beside each other, the first in the lower half, as in memory.
 __device__ __forceinline__ uint32_t pack(float low, float high)
 {

@@ -45,6 +45,9 @@ inline void store(float *to, float value) { *to = value; }
 inline void store(bf16 *to, float value) { to->bits = rounded(value); }
 inline uint32_t pack(float low, float high) { return rounded(low) | (uint32_t)rounded(high) << 16; }
 
+inline float product(float a, float b) { return a * b; }
+inline double product(double a, double b) { return a * b; }
+
 void __syncthreads();
 
 void copy16(bf16 *to, const bf16 *from, bool there);

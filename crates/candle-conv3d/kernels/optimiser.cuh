@@ -4,22 +4,33 @@
 
 struct Adam {
     int values;
-    // Decay rates of both means, and what a new gradient has of them.
-    float first_kept, first_new, second_kept, second_new;
+    // Decay rates of both means, and what a new gradient has of them, before it is scaled.
+    float first_kept;
+    double first_new, second_new;
+    float second_kept;
     // What makes up for means that began at 0, and what is added to the root.
     float second_correction, epsilon;
     // Learning rate, with the same for the first mean.
     float rate;
 };
 
-// By how much each value is to fall, then the mean of its gradient, then that of its square.
-__device__ void adam(const float *gradient, const float *first, const float *second, float *out, const Adam &a)
+// The values, the mean of their gradient and that of its square after the step. `control` is that of `step_control`: where
+// it says so, all stay as they are.
+__device__ __forceinline__ void adam(const float *gradient, const float *values, const float *first,
+                                     const float *second, const double *control, float *out, const Adam &a)
 {
+    const double scale = control[1];
+    const bool moves = control[2] != 0;
+    const float first_new = (float)(a.first_new * scale), second_new = (float)(a.second_new * scale * scale);
     EACH(i, a.values)
     {
-        const float mean = first[i] * a.first_kept + gradient[i] * a.first_new;
-        const float square = second[i] * a.second_kept + gradient[i] * gradient[i] * a.second_new;
-        out[i] = mean / (sqrtf(square * a.second_correction) + a.epsilon) * a.rate;
+        float value = values[i], mean = first[i], square = second[i];
+        if (moves) {
+            mean = mean * a.first_kept + gradient[i] * first_new;
+            square = square * a.second_kept + gradient[i] * gradient[i] * second_new;
+            value -= mean / (sqrtf(square * a.second_correction) + a.epsilon) * a.rate;
+        }
+        out[i] = value;
         out[(size_t)a.values + i] = mean;
         out[2 * (size_t)a.values + i] = square;
     }

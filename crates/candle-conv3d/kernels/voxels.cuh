@@ -1,4 +1,4 @@
-// What is computed at each voxel: pooling, activation, soft-max, and the sums of a loss.
+// What is computed at each voxel: pooling, activation, soft-max, and sums of channels.
 #pragma once
 #include "weights.cuh"
 
@@ -182,98 +182,5 @@ template <class T> __device__ void add_channel_sums(const float *sums, T *out, c
         for (int part = 0; part < v.parts; part++)
             sum += sums[(size_t)part * v.channels + channel];
         store(out + v.offset + channel, sum);
-    }
-}
-
-// What a loss over soft-max and labels is made of, of each part: [part][6][channel], the rows being Σp, Σp where it is
-// the label, Σ −log p of the label, voxels of the label, voxels where it is the highest, and those where it is both.
-// 256 threads; up to 256 channels; grid: parts.
-template <class T> __device__ void class_sums(const T *logits, const uint8_t *labels, double *out, const Voxels &v)
-{
-    const int THREADS = 256, ROOM = 8192, GROUPS = THREADS;
-    SHARED float probabilities[ROOM];
-    SHARED float surprise[THREADS];
-    SHARED uint8_t truth[THREADS];
-    SHARED uint8_t highest[THREADS];
-    SHARED double sums[6][GROUPS];
-    const int thread = threadIdx.x, channels = v.channels;
-    // Voxels at a time, and threads that share a channel.
-    const int room = min(THREADS, ROOM / channels), groups = THREADS / channels;
-    const int channel = thread % channels, group = thread / channels;
-    const int begin = blockIdx.x * v.part, end = min(v.voxels, begin + v.part);
-    double mine[6] = {};
-    for (int first = begin; first < end; first += room) {
-        const int count = min(room, end - first);
-        if (thread < count) {
-            const T *values = logits + (size_t)(first + thread) * channels;
-            const int best = greatest_of(values, channels), label = labels[first + thread];
-            const float top = to_float(values[best]), sum = exp_sum(values, channels, top);
-            for (int c = 0; c < channels; c++)
-                probabilities[thread * channels + c] = expf(to_float(values[c]) - top) / sum;
-            // A label without a class is counted for none.
-            surprise[thread] = label < channels ? logf(sum) + top - to_float(values[label]) : 0.f;
-            truth[thread] = (uint8_t)label;
-            highest[thread] = (uint8_t)best;
-        }
-        __syncthreads();
-        if (group < groups)
-            for (int i = group; i < count; i += groups) {
-                const double p = probabilities[i * channels + channel];
-                mine[0] += p;
-                if (truth[i] == channel) {
-                    mine[1] += p;
-                    mine[2] += surprise[i];
-                    mine[3] += 1;
-                    mine[5] += highest[i] == channel;
-                }
-                mine[4] += highest[i] == channel;
-            }
-        __syncthreads();
-    }
-    for (int row = 0; row < 6; row++)
-        sums[row][thread] = mine[row];
-    __syncthreads();
-    if (thread < channels)
-        for (int row = 0; row < 6; row++) {
-            double sum = 0;
-            for (int other = 0; other < groups; other++)
-                sum += sums[row][other * channels + thread];
-            out[((size_t)blockIdx.x * 6 + row) * channels + thread] = sum;
-        }
-}
-
-__device__ __forceinline__ void add_class_sums(const double *sums, double *out, const Voxels &v)
-{
-    EACH(i, 6 * v.channels)
-    {
-        double sum = 0;
-        for (int part = 0; part < v.parts; part++)
-            sum += sums[(size_t)part * 6 * v.channels + i];
-        out[i] = sum;
-    }
-}
-
-// The gradient by the logits of a loss whose derivatives are, for each channel: `slopes[0]` by p at every voxel,
-// `slopes[1]` by p where it is the label, `slopes[2]` by −log p there.
-template <class T>
-__device__ void class_gradient(const T *logits, const uint8_t *labels, const float *slopes, T *out, const Voxels &v)
-{
-    const int channels = v.channels;
-    EACH(i, v.voxels)
-    {
-        const T *values = logits + i * channels;
-        const int label = min(labels[i], channels - 1);
-        const float top = to_float(values[greatest_of(values, channels)]);
-        const float scale = 1.f / exp_sum(values, channels, top);
-        const float at_truth = expf(to_float(values[label]) - top) * scale * slopes[channels + label];
-        const float pull = slopes[2 * channels + label];
-        float mean = at_truth;
-        for (int c = 0; c < channels; c++)
-            mean += expf(to_float(values[c]) - top) * scale * slopes[c];
-        for (int c = 0; c < channels; c++) {
-            const float p = expf(to_float(values[c]) - top) * scale;
-            const float own = c == label ? at_truth - pull : 0.f;
-            store(out + i * channels + c, p * (slopes[c] - mean + pull) + own);
-        }
     }
 }

@@ -49,6 +49,7 @@ mod layout;
 mod memory;
 mod ops;
 mod transfer;
+mod windows;
 
 pub mod cpu;
 pub mod reference;
@@ -60,7 +61,9 @@ pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
 #[cfg(feature = "cuda")]
-pub use cuda::{adam_step, class_gradient, class_sums};
+pub use cuda::{
+    AdamStep, ClassLoss, FoundLoss, adam_step, class_gradient, class_loss, class_sums, step_control,
+};
 pub use error::Conv3dError;
 pub use gpu::{CudnnError, Gpu, GpuError, cudnn_version, free_gpu_memory, gpu, gpus};
 pub use layout::to_channels_last;
@@ -72,3 +75,4 @@ pub use ops::{
     upsample2_conv2, upsample2_conv2_gradients,
 };
 pub use transfer::{Download, Transfers};
+pub use windows::{LabelledVolumes, Window};

@@ -53,6 +53,30 @@ impl Transfers {
         Ok(Tensor::from_vec(values, shape, &self.device)?)
     }
 
+    /// A new tensor of that shape on the device, of values that are here.
+    ///
+    /// # Errors
+    /// Where they are not as many as the shape says; where the device has no memory left.
+    pub fn send_f32(&self, values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(pinned) = &self.pinned {
+            return pinned.send_f32(&values, shape.into());
+        }
+        Tensor::from_vec(values, shape.into(), &self.device)
+    }
+
+    /// The same of u8.
+    ///
+    /// # Errors
+    /// As [`Self::send_f32`].
+    pub fn send_u8(&self, values: Vec<u8>, shape: impl Into<Shape>) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(pinned) = &self.pinned {
+            return pinned.send_u8(&values, shape.into());
+        }
+        Tensor::from_vec(values, shape.into(), &self.device)
+    }
+
     /// Begins to copy a contiguous tensor of u8 from the device.
     ///
     /// # Errors
@@ -112,6 +136,9 @@ mod tests {
         let labels = Tensor::new(&[3_u8, 1], &Device::Cpu).unwrap();
         assert_eq!(transfers.download_u8(&labels).unwrap().wait().unwrap(), [3, 1]);
         assert!(transfers.download_u8(&tensor).is_err());
+        assert!(transfers.send_u8(vec![1; 3], (2, 2)).is_err());
+        let sent = transfers.send_f32(vec![1.5; 4], (2, 2)).unwrap();
+        assert_eq!(sent.to_vec2::<f32>().unwrap(), [[1.5; 2]; 2]);
         let failed = transfers.upload((2, 2), |_| Err(candle_core::Error::Msg("no".to_owned())));
         assert_eq!(failed.unwrap_err().to_string(), "no");
     }

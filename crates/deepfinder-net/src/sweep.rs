@@ -338,7 +338,7 @@ impl High {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
     use crate::{Metadata, Weights};

@@ -4,7 +4,7 @@ use candle_conv3d::{
     upsample2_conv2_gradients,
 };
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::unet::{Convolution, UNet, check_input};
 use crate::{NetError, Result};
@@ -114,9 +114,23 @@ impl Trace {
         let of_logits = gradients
             .remove(self.logits.as_tensor())
             .ok_or(NetError::NoGradient)?;
+        self.walk_back(gradients, &of_logits.permute((0, 4, 1, 2, 3))?)
+    }
+
+    /// Walks back from the gradient by the logits, `[N, classes, D, H, W]`: the gradients of the network's parameters.
+    ///
+    /// # Errors
+    /// Where the gradient is not of the shape of the logits.
+    pub fn backward_from(self, of_logits: &Tensor) -> Result<GradStore> {
+        // candle makes no empty store: that of a tensor by itself.
+        let nothing = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+        self.walk_back(nothing.backward()?, of_logits)
+    }
+
+    fn walk_back(self, mut gradients: GradStore, of_logits: &Tensor) -> Result<GradStore> {
         let net = &self.net;
         let dtype = net.precision.dtype();
-        let of_logits = convert(&of_logits.permute((0, 4, 1, 2, 3))?, dtype)?;
+        let of_logits = convert(of_logits, dtype)?;
         let mut back = Back(&mut gradients);
 
         let [first, second] = &self.full_decoded;

@@ -1,22 +1,22 @@
 //! Whether a device computes what the processor does: the suite to run on a GPU that nobody has tried yet.
 
+mod training;
+
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_conv3d::{
     Activation, Conv3dConfig, Padding, argmax_channels, conv3d, conv3d_concat, gpu, gpus, max_pool2,
     softmax_channels, upsample2_conv2,
 };
 use candle_core::{DType, Device, Tensor, Var};
-use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume, VolumeWriter};
+use deepfinder_core::{Label, Progress, Volume, VolumeWriter};
 use deepfinder_infer::{Plan, SegmentParams, segment};
 use deepfinder_net::{Metadata, Precision, UNet, Weights};
-use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train_on};
 use ndarray::Array3;
 use serde::Serialize;
 
+use crate::Result;
 use crate::error::OnFile;
-use crate::{PipelineError, Result};
 
 /// One thing that was held against the processor.
 #[derive(Debug, Clone, Serialize)]
@@ -42,8 +42,6 @@ const F32_ALLOWED: f64 = 2e-5;
 const BF16_ALLOWED: f64 = 3e-2;
 /// Voxels that may get another label where scores are all but equal.
 const LABELS_ALLOWED: f64 = 1e-3;
-/// Difference of losses along a training, of the loss.
-const LOSS_ALLOWED: f64 = 2e-2;
 
 /// Runs ops with their gradients, the network, a segmentation and a training on `device` and on the processor, and looks
 /// at how a device fails. On the processor itself everything agrees, and what is for GPUs alone is left out.
@@ -64,9 +62,7 @@ pub fn check_device(device: &Device, progress: &dyn Progress) -> Result<Vec<Devi
     }
     checks.extend(check_segmentation(device, false, progress)?);
     checks.extend(check_segmentation(device, true, progress)?);
-    for &precision in precisions {
-        checks.push(check_training(device, precision, progress)?);
-    }
+    checks.extend(training::check_training(device, precisions, progress)?);
     checks.extend(check_failures(device));
     Ok(checks)
 }
@@ -357,61 +353,6 @@ fn check_segmentation(device: &Device, half_turn: bool, progress: &dyn Progress)
     ])
 }
 
-/// The losses along a short training.
-fn check_training(device: &Device, precision: Precision, progress: &dyn Progress) -> Result<DeviceCheck> {
-    const STEPS: usize = 12;
-    let here = Path::new("check-device");
-    let volume = voxels(32)?;
-    let target = volume.mapv(|value| ((value.abs() * 1e4) as usize % 3) as Label);
-    let tomogram = TrainingTomogram {
-        name: "noise".to_owned(),
-        tomogram: Arc::new(Volume::new(volume)),
-        target: Arc::new(Volume::new(target)),
-        particles: ParticleList::from(vec![Particle::new([16.0; 3], 1)]),
-    };
-    let losses = |device: &Device, precision: Precision| -> Result<Vec<f64>> {
-        let folder = tempfile::tempdir()
-            .map_err(|error| PipelineError::input(format!("no temporary folder: {error}")))?;
-        let run = RunFolder::new(folder.path().join("run"));
-        let initial = Weights::initial(3, 1, Metadata::default()).on(here)?;
-        let tomograms = std::slice::from_ref(&tomogram);
-        let params = TrainParams {
-            epochs: 1,
-            steps_per_epoch: STEPS,
-            batch: 2,
-            patch: 16,
-            log_every_steps: 1,
-            precision,
-            ..TrainParams::default()
-        };
-        train_on(
-            device,
-            tomograms,
-            &[],
-            initial,
-            &params,
-            &run,
-            Start::Fresh,
-            progress,
-        )
-        .on(here)?;
-        crate::train::losses_of_run(&run)
-    };
-    let found = losses(device, precision)?;
-    let expected = losses(&Device::Cpu, Precision::F32)?;
-    let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b.abs());
-    let complete = found.len() == STEPS && expected.len() == STEPS;
-    Ok(DeviceCheck {
-        what: format!("losses of {STEPS} iterations, {precision}"),
-        found: if complete {
-            off.fold(0.0, f64::max)
-        } else {
-            f64::INFINITY
-        },
-        allowed: if device.is_cpu() { 0.0 } else { LOSS_ALLOWED },
-    })
-}
-
 /// That what cannot be had is an error, and that the device goes on after it.
 fn check_failures(device: &Device) -> Vec<DeviceCheck> {
     let holds = |what: &str, holds: bool| DeviceCheck {
@@ -444,7 +385,7 @@ mod tests {
     #[test]
     fn the_processor_agrees_with_itself() {
         let checks = check_device(&Device::Cpu, &NoProgress).unwrap();
-        assert_eq!(checks.len(), PROBLEMS.len() + 8);
+        assert_eq!(checks.len(), PROBLEMS.len() + 6 + training::CHECKS);
         for check in &checks {
             assert!(check.holds() && check.found == 0.0, "{check:?}");
         }

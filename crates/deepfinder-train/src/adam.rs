@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use serde::Serialize;
 
 use crate::Result;
@@ -132,6 +132,53 @@ impl Adam {
         Ok(squares.iter().sum::<f64>().sqrt())
     }
 
+    /// Moves the variables against their gradients, scaled down to a global norm of `clip` where theirs is larger, unless the
+    /// loss (f64 `[1]`) or that norm is no finite number: then nothing moves. Gives the norm, f64 `[1]`; on a GPU without
+    /// waiting for it.
+    pub(crate) fn clipped_step(
+        &mut self,
+        gradients: &GradStore,
+        loss: &Tensor,
+        learning_rate: f64,
+        clip: f64,
+    ) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if loss.device().is_cuda() {
+            let all = self.variables.iter().map(|moving| moving.gradient(gradients));
+            let all = all.collect::<Result<Vec<_>>>()?;
+            let control = candle_conv3d::step_control(&all, loss, clip)?;
+            self.step_on_gpu(gradients, &control, learning_rate)?;
+            return Ok(control.narrow(0, 0, 1)?);
+        }
+        let norm = self.gradient_norm(gradients)?;
+        let found = loss.to_vec1::<f64>()?;
+        if norm.is_finite() && found.iter().all(|loss| loss.is_finite()) {
+            let scale = (clip / norm.max(f64::MIN_POSITIVE)).min(1.0);
+            self.step(gradients, learning_rate, scale)?;
+        }
+        Ok(Tensor::from_vec(vec![norm], 1, &Device::Cpu)?)
+    }
+
+    /// `control` is that of [`candle_conv3d::step_control`].
+    #[cfg(feature = "cuda")]
+    fn step_on_gpu(&mut self, gradients: &GradStore, control: &Tensor, learning_rate: f64) -> Result<()> {
+        self.steps += 1;
+        let step = candle_conv3d::AdamStep {
+            betas: [self.params.beta1, self.params.beta2],
+            epsilon: self.params.epsilon,
+            learning_rate,
+            steps: self.steps,
+        };
+        for moving in &mut self.variables {
+            let of = [moving.variable.as_tensor(), &moving.first, &moving.second];
+            let [moved, first, second] =
+                candle_conv3d::adam_step(moving.gradient(gradients)?, of, control, &step)?;
+            moving.variable.set(&moved)?;
+            (moving.first, moving.second) = (first, second);
+        }
+        Ok(())
+    }
+
     /// Moves the variables against their gradients times `scale` (1, or less to clip them).
     ///
     /// # Errors
@@ -148,17 +195,6 @@ impl Adam {
         let correction2 = 1.0 - beta2.powf(exponent);
         for moving in &mut self.variables {
             let gradient = moving.gradient(gradients)?;
-            #[cfg(feature = "cuda")]
-            if gradient.device().is_cuda() && gradient.dtype() == DType::F32 {
-                let of = [gradient, &moving.first, &moving.second];
-                let betas = [beta1, beta2];
-                let [change, first, second] =
-                    candle_conv3d::adam_step(of, betas, epsilon, learning_rate, scale, self.steps)?;
-                let moved = (moving.variable.as_detached_tensor() - change)?;
-                moving.variable.set(&moved)?;
-                (moving.first, moving.second) = (first, second);
-                continue;
-            }
             moving.first = ((&moving.first * beta1)? + (gradient * ((1.0 - beta1) * scale))?)?;
             let square = (gradient.sqr()? * ((1.0 - beta2) * scale * scale))?;
             moving.second = ((&moving.second * beta2)? + square)?;
@@ -183,8 +219,6 @@ impl Moving {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     /// Gradient descent on Σ (x − 3)².
@@ -240,6 +274,36 @@ mod tests {
         second.restore(first.steps(), moments).unwrap();
         assert_eq!(descend(&mut second, &variable, 5, 1.0), expected);
         assert!(second.restore(1, HashMap::new()).is_err());
+    }
+
+    #[test]
+    fn what_is_no_number_moves_nothing() {
+        let loss = |value: f64| Tensor::new(&[value], &Device::Cpu).unwrap();
+        let step = |value: f64, clip: f64, broken: bool| {
+            let (mut adam, variable) = start();
+            let mut gradients = (variable.as_tensor() - 3.0)
+                .and_then(|x| x.sqr()?.sum_all()?.backward())
+                .unwrap();
+            if broken {
+                let bad = Tensor::new(&[0f32, f32::NAN, 1.0], &Device::Cpu).unwrap();
+                gradients.insert(variable.as_tensor(), bad);
+            }
+            let norm = adam.clipped_step(&gradients, &loss(value), 0.1, clip).unwrap();
+            let (norm, moved) = (norm.to_vec1::<f64>().unwrap(), variable.to_vec1::<f32>().unwrap());
+            (
+                norm[0],
+                moved != [0.0, 1.0, 10.0],
+                adam.moments().next().unwrap().1.first,
+            )
+        };
+        let (norm, moved, free) = step(1.0, f64::INFINITY, false);
+        assert!(moved && (norm - 248f64.sqrt()).abs() < 1e-6);
+        let (_, moved, clipped) = step(1.0, norm / 2.0, false);
+        let ratio = (clipped / free).unwrap().to_vec1::<f32>().unwrap();
+        assert!(moved && ratio.iter().all(|ratio| (ratio - 0.5).abs() < 1e-6));
+        assert!(!step(f64::NAN, 1.0, false).1 && !step(f64::INFINITY, 1.0, false).1);
+        let (norm, moved, _) = step(1.0, 1.0, true);
+        assert!(!moved && norm.is_nan());
     }
 
     #[test]

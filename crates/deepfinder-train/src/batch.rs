@@ -1,6 +1,7 @@
 //! Batches of patches, and their random changes.
 
-use candle_core::{Device, Tensor};
+use candle_conv3d::{Transfers, Window};
+use candle_core::Tensor;
 use ndarray::{Array3, Axis};
 use rand::{Rng, RngExt};
 use rand_distr::{Beta, Distribution, StandardNormal};
@@ -31,7 +32,7 @@ pub(crate) struct Examples {
 }
 
 impl Batch {
-    pub(crate) fn into_tensors(mut self, device: &Device) -> Result<Examples> {
+    pub(crate) fn into_tensors(mut self, transfers: &Transfers) -> Result<Examples> {
         let (n, side) = (self.patches, self.side);
         let mut mixed = None;
         if let Some(own) = self.own_part {
@@ -45,13 +46,13 @@ impl Batch {
             target.rotate_left(patch);
             mixed = Some((target, f64::from(own)));
         }
-        let target = |target| Tensor::from_vec(target, (n, side, side, side), device);
+        let target = |target| transfers.send_u8(target, (n, side, side, side));
         let targets = match mixed {
             None => vec![(target(self.target)?, 1.0)],
             Some((other, own)) => vec![(target(self.target)?, own), (target(other)?, 1.0 - own)],
         };
         Ok(Examples {
-            input: Tensor::from_vec(self.tomogram, (n, 1, side, side, side), device)?,
+            input: transfers.send_f32(self.tomogram, (n, 1, side, side, side))?,
             targets,
         })
     }
@@ -104,22 +105,69 @@ impl<'a> BatchSource<'a> {
         })
     }
 
-    /// The batch of an iteration; the last one of a fixed set may be smaller.
-    pub(crate) fn batch(&self, step: u64) -> Result<Batch> {
-        let patches = match self.patches {
+    pub(crate) fn tomograms(&self) -> &'a [TrainingTomogram] {
+        self.tomograms
+    }
+
+    /// Side of a patch in voxels.
+    pub(crate) fn side(&self) -> usize {
+        self.patch
+    }
+
+    /// Classes with background.
+    pub(crate) fn scores(&self) -> usize {
+        self.scores
+    }
+
+    fn patches(&self, step: u64) -> usize {
+        match self.patches {
             Some(all) => all.saturating_sub(step as usize * self.batch).min(self.batch),
             None => self.batch,
-        };
+        }
+    }
+
+    /// Where the patches of a batch are mixed with the next ones: their own part, at least a half.
+    pub(crate) fn own_part(&self, step: u64) -> Option<f32> {
+        self.parts.map(|parts| {
+            let part = parts.sample(&mut generator(self.seed, Purpose::Mixing, step, 0));
+            part.max(1.0 - part) as f32
+        })
+    }
+
+    /// The patches of a batch as windows of its tomograms; nothing where more is done to them than a window says.
+    pub(crate) fn windows(&self, step: u64) -> Option<Vec<Window>> {
+        (0..self.patches(step) as u64)
+            .map(|place| {
+                let (draw, mut rng) = self.sampler.draw(step, place);
+                let changes = self.changes(&mut rng);
+                (changes.blur.is_none() && changes.noise.is_none()).then_some(Window {
+                    volume: draw.tomogram,
+                    start: draw.start,
+                    turned: changes.turned,
+                    scale: changes.contrast,
+                    shift: changes.brightness,
+                })
+            })
+            .collect()
+    }
+
+    fn changes(&self, rng: &mut impl Rng) -> Changes {
+        match &self.augmentation {
+            Some(augmentation) => Changes::draw(augmentation, rng),
+            None => Changes::NONE,
+        }
+    }
+
+    /// The batch of an iteration; the last one of a fixed set may be smaller.
+    pub(crate) fn batch(&self, step: u64) -> Result<Batch> {
+        let patches = self.patches(step);
         let voxels = patches * self.patch.pow(3);
         let mut batch = Batch {
             tomogram: Vec::with_capacity(voxels),
             target: Vec::with_capacity(voxels),
             patches,
             side: self.patch,
-            own_part: self.parts.map(|parts| {
-                let part = parts.sample(&mut generator(self.seed, Purpose::Mixing, step, 0));
-                part.max(1.0 - part) as f32
-            }),
+            own_part: self.own_part(step),
         };
         for place in 0..patches as u64 {
             let (tomogram, target) = self.patch(step, place)?;
@@ -170,38 +218,70 @@ impl<'a> BatchSource<'a> {
                 value: voxels[index],
             });
         }
-        if let Some(augmentation) = &self.augmentation {
-            augment(&mut voxels, &mut labels, augmentation, &mut rng);
-        }
+        self.changes(&mut rng).make(&mut voxels, &mut labels, &mut rng);
         Ok((voxels, labels))
     }
 }
 
-fn augment(voxels: &mut Array3<f32>, labels: &mut Array3<u8>, params: &Augmentation, rng: &mut impl Rng) {
-    if params.half_turn && rng.random() {
-        half_turn(voxels);
-        half_turn(labels);
-    }
-    let mut around = |centre: f32, width: f32| {
-        if width > 0.0 {
-            rng.random_range(centre - width..=centre + width)
-        } else {
-            centre
-        }
+/// What is changed in a patch.
+#[derive(Debug, Clone, Copy)]
+struct Changes {
+    turned: bool,
+    contrast: f32,
+    brightness: f32,
+    /// Standard deviation in voxels.
+    blur: Option<f32>,
+    /// Standard deviation.
+    noise: Option<f32>,
+}
+
+impl Changes {
+    const NONE: Self = Self {
+        turned: false,
+        contrast: 1.0,
+        brightness: 0.0,
+        blur: None,
+        noise: None,
     };
-    let (contrast, brightness) = (around(1.0, params.contrast), around(0.0, params.brightness));
-    if params.blur > 0.0 {
-        blur(voxels, rng.random_range(0.0..params.blur));
+
+    fn draw(params: &Augmentation, rng: &mut impl Rng) -> Self {
+        let turned = params.half_turn && rng.random();
+        let mut around = |centre: f32, width: f32| {
+            if width > 0.0 {
+                rng.random_range(centre - width..=centre + width)
+            } else {
+                centre
+            }
+        };
+        let (contrast, brightness) = (around(1.0, params.contrast), around(0.0, params.brightness));
+        let mut up_to = |most: f32| (most > 0.0).then(|| rng.random_range(0.0..most));
+        Self {
+            turned,
+            contrast,
+            brightness,
+            blur: up_to(params.blur),
+            noise: up_to(params.noise),
+        }
     }
-    if (contrast, brightness) != (1.0, 0.0) {
-        voxels.mapv_inplace(|voxel| contrast * voxel + brightness);
-    }
-    if params.noise > 0.0 {
-        let deviation = rng.random_range(0.0..params.noise);
-        voxels.mapv_inplace(|voxel| {
-            let normal: f32 = StandardNormal.sample(rng);
-            voxel + deviation * normal
-        });
+
+    fn make(&self, voxels: &mut Array3<f32>, labels: &mut Array3<u8>, rng: &mut impl Rng) {
+        if self.turned {
+            half_turn(voxels);
+            half_turn(labels);
+        }
+        if let Some(deviation) = self.blur {
+            blur(voxels, deviation);
+        }
+        let (contrast, brightness) = (self.contrast, self.brightness);
+        if (contrast, brightness) != (1.0, 0.0) {
+            voxels.mapv_inplace(|voxel| contrast * voxel + brightness);
+        }
+        if let Some(deviation) = self.noise {
+            voxels.mapv_inplace(|voxel| {
+                let normal: f32 = StandardNormal.sample(rng);
+                voxel + deviation * normal
+            });
+        }
     }
 }
 
@@ -234,6 +314,7 @@ fn half_turn<T>(patch: &mut Array3<T>) {
 mod tests {
     use std::sync::Arc;
 
+    use candle_core::Device;
     use deepfinder_core::{Moments, Particle, ParticleList, Volume};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -319,7 +400,7 @@ mod tests {
         };
         let mut labels = Array3::zeros((20, 20, 20));
         let mut voxels = Array3::from_shape_fn((20, 20, 20), |(z, _, _)| if z % 2 == 0 { 1.0 } else { -1.0 });
-        augment(&mut voxels, &mut labels, &params, &mut rng);
+        Changes::draw(&params, &mut rng).make(&mut voxels, &mut labels, &mut rng);
         let moments = Moments::of(voxels.iter());
         assert!((0.8..1.2).contains(&moments.standard_deviation()) && moments.mean.abs() <= 0.5);
         assert_ne!(moments.mean, 0.0);
@@ -331,7 +412,7 @@ mod tests {
         };
         let deviations = [0; 40].map(|_| {
             voxels.fill(3.0);
-            augment(&mut voxels, &mut labels, &noise, &mut rng);
+            Changes::draw(&noise, &mut rng).make(&mut voxels, &mut labels, &mut rng);
             let moments = Moments::of(voxels.iter());
             assert!((moments.mean - 3.0).abs() < 0.03);
             moments.standard_deviation()
@@ -378,11 +459,11 @@ mod tests {
             ..params.clone()
         };
         let plain = BatchSource::new(&tomograms, Purpose::Training, &plain, 2).unwrap();
-        let device = &Device::Cpu;
+        let transfers = Transfers::new(&Device::Cpu);
         let mut parts = Vec::new();
         for step in 0..8 {
             let examples =
-                |source: &BatchSource<'_>| source.batch(step).unwrap().into_tensors(device).unwrap();
+                |source: &BatchSource<'_>| source.batch(step).unwrap().into_tensors(&transfers).unwrap();
             let (mixed, single) = (examples(&mixing), examples(&plain));
             let [(target, own), (other, rest)] = &mixed.targets[..] else {
                 panic!("two targets");

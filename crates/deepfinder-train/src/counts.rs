@@ -35,6 +35,26 @@ impl VoxelCounts {
         }
     }
 
+    /// All numbers one after the other; whole up to 2⁵³.
+    pub(crate) fn to_row(&self) -> Vec<f64> {
+        let rows = [&self.truth, &self.predicted, &self.agreed];
+        rows.into_iter().flatten().map(|count| *count as f64).collect()
+    }
+
+    /// From what [`to_row`](Self::to_row) gives for that many scores.
+    pub(crate) fn of_row(row: &[f64], scores: usize) -> Self {
+        let mut rows = row.chunks_exact(scores.max(1));
+        let mut next = || {
+            let row = rows.next().unwrap_or_default();
+            row.iter().map(|count| *count as u64).collect()
+        };
+        Self {
+            truth: next(),
+            predicted: next(),
+            agreed: next(),
+        }
+    }
+
     /// Adds the voxels of another count of the same classes.
     pub fn add(&mut self, other: &Self) {
         let pairs = [
@@ -98,6 +118,7 @@ mod tests {
             predicted: vec![85, 5, 10, 0],
             agreed: vec![78, 4, 0, 0],
         });
+        assert_eq!(VoxelCounts::of_row(&counts.to_row(), 4), counts);
         assert_eq!(counts.accuracy(), 0.82);
         let [first, second, third] = counts.classes()[..] else {
             panic!("background is left out");

@@ -1,60 +1,83 @@
-//! The loss on a GPU: its sums and its gradient by kernels, everything between them in `f64` on the processor.
+//! The loss on a GPU, by kernels from the sums to the gradient: nobody waits for it but who asks for its value.
 
-use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Shape, Tensor, bail};
+use candle_conv3d::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor, bail};
 
-use crate::fused::{Slope, Sums};
 use crate::params::wrong;
 use crate::{Loss, LossParams, Result, VoxelCounts};
 
-/// The loss of logits `[N, C, D, H, W]` against labels `[N, D, H, W]`.
+/// The loss of logits `[N, C, D, H, W]` against labels `[N, D, H, W]`, on the GPU still.
+pub(crate) fn find(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Result<FoundLoss> {
+    let kind = ClassLoss {
+        dice_weight: params.dice_weight,
+        cross_entropy_weight: params.cross_entropy_weight,
+        alpha: params.alpha,
+        beta: params.beta,
+        smoothing: params.smoothing,
+        focal: params.focal,
+        label_smoothing: params.label_smoothing,
+    };
+    let weights = params
+        .class_weights
+        .as_ref()
+        .map(|weights| Tensor::new(&weights[..], logits.device()))
+        .transpose()?;
+    let sums = class_sums(logits, labels, params.label_smoothing > 0.0)?;
+    Ok(class_loss(&sums, weights.as_ref(), &kind)?)
+}
+
+/// The weighted sum of the losses against several targets, and its gradient by the logits. The counts are those of the first.
+pub(crate) fn graded(
+    logits: &Tensor,
+    targets: &[(Tensor, f64)],
+    params: &LossParams,
+) -> Result<(FoundLoss, Tensor)> {
+    let mut sum: Option<(FoundLoss, Tensor)> = None;
+    for (labels, weight) in targets {
+        let mut found = find(logits, labels, params)?;
+        if weight.to_bits() != 1f64.to_bits() {
+            found.value = (found.value * *weight)?;
+            found.slopes = (found.slopes * *weight)?;
+        }
+        let gradient = class_gradient(logits, labels, &found.slopes)?;
+        sum = Some(match sum {
+            None => (found, gradient),
+            Some((mut all, of_all)) => {
+                all.value = (all.value + found.value)?;
+                (all, (of_all + gradient)?)
+            }
+        });
+    }
+    sum.ok_or_else(|| wrong("batch", "has no target".to_owned()))
+}
+
+/// The loss, waited for.
 pub(crate) fn loss(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Result<Loss> {
-    let rows = candle_conv3d::class_sums(&logits.detach(), labels)?.to_vec2::<f64>()?;
-    let [mass, overlap, surprise, truth, predicted, agreed] = &rows[..] else {
-        return Err(wrong("loss", format!("{} rows of sums", rows.len())));
-    };
-    let counted = |row: &[f64]| row.iter().map(|count| *count as u64).collect();
-    let sums = Sums {
-        overlap: overlap.clone(),
-        mass: mass.clone(),
-        surprise: surprise.clone(),
-        // Smoothed labels take the other way.
-        doubt: vec![0.0; mass.len()],
-        counts: VoxelCounts {
-            truth: counted(truth),
-            predicted: counted(predicted),
-            agreed: counted(agreed),
-        },
-    };
-    let scores = mass.len();
-    if sums.counts.truth.iter().sum::<u64>() != labels.elem_count() as u64 {
+    let found = find(logits, labels, params)?;
+    let row = Tensor::cat(&[&found.value, &found.counts], 0)?.to_vec1::<f64>()?;
+    let scores = logits.dim(1)?;
+    let counts = VoxelCounts::of_row(row.get(1..).unwrap_or_default(), scores);
+    if counts.truth.iter().sum::<u64>() != labels.elem_count() as u64 {
         return Err(wrong(
             "target",
             format!("a label has none of the {scores} scores"),
         ));
     }
-    let value = sums.loss(params);
-    let slopes = sums.slopes(params);
-    let row = |of: fn(&Slope) -> f64| slopes.iter().map(move |slope| of(slope) as f32);
-    let slopes: Vec<f32> = row(|slope| slope.everywhere)
-        .chain(row(|slope| slope.at_truth))
-        .chain(row(|slope| slope.surprise))
-        .collect();
     let op = KnownLoss {
-        value,
+        value: found.value,
         labels: labels.clone(),
-        slopes: Tensor::from_vec(slopes, (3, scores), logits.device())?,
+        slopes: found.slopes,
     };
     Ok(Loss {
         tensor: logits.apply_op1(op)?,
-        value,
-        counts: sums.counts,
+        value: row[0],
+        counts,
     })
 }
 
 /// A value that is known, with a gradient by the logits.
 struct KnownLoss {
-    value: f64,
+    value: Tensor,
     labels: Tensor,
     slopes: Tensor,
 }
@@ -69,18 +92,18 @@ impl CustomOp1 for KnownLoss {
     }
 
     fn cuda_fwd(&self, logits: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
-        let value = logits
-            .device()
-            .storage_from_cpu_storage(&CpuStorage::F32(vec![self.value as f32]))?;
-        Ok((
-            value.to_dtype(&Layout::contiguous(()), logits.dtype())?,
-            ().into(),
-        ))
+        use candle_core::backend::BackendStorage;
+
+        let (value, layout) = self.value.storage_and_layout();
+        let Storage::Cuda(value) = &*value else {
+            bail!("the loss left the GPU");
+        };
+        Ok((value.to_dtype(layout, logits.dtype())?, ().into()))
     }
 
     fn bwd(&self, logits: &Tensor, _loss: &Tensor, outer: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let outer = outer.to_dtype(DType::F32)?.broadcast_as(self.slopes.shape())?;
         let slopes = (&self.slopes * outer)?;
-        candle_conv3d::class_gradient(logits, &self.labels, &slopes).map(Some)
+        class_gradient(logits, &self.labels, &slopes).map(Some)
     }
 }

@@ -47,12 +47,14 @@ mod fingerprint;
 mod fused;
 #[cfg(feature = "cuda")]
 mod gpu_loss;
+mod grading;
 mod loss;
 mod metrics;
 mod params;
 mod patch;
 mod plain;
 mod prefetch;
+mod resident;
 mod sampler;
 mod session;
 mod train;

@@ -25,7 +25,7 @@ pub struct LossParams {
     /// γ: below 1 it weighs classes that are nearly right more, above 1 those that are not. Default 1.
     pub focal: f64,
     /// Label smoothing ε of the cross-entropy, in [0, 1): the target is 1 − ε of the true class and ε of all classes alike.
-    /// Default 0. On a GPU it takes the slow way through candle's own operations.
+    /// Default 0.
     pub label_smoothing: f64,
     /// Weights of the classes in the cross-entropy, background first; the mean is then the weighted one. Default: all
     /// the same.
@@ -177,7 +177,7 @@ pub fn loss(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<Los
         ));
     }
     #[cfg(feature = "cuda")]
-    if logits.device().is_cuda() && params.label_smoothing == 0.0 {
+    if logits.device().is_cuda() {
         return crate::gpu_loss::loss(logits, target, params);
     }
     let labels = target.flatten_all()?.to_vec1::<u8>()?;

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::grading::Reading;
 use crate::{ClassMetrics, VoxelCounts};
 
 /// A line of `metrics.jsonl`; its `kind` is `step` or `epoch`.
@@ -81,10 +82,10 @@ impl Running {
         }
     }
 
-    pub(crate) fn add(&mut self, loss: &crate::Loss) {
-        self.loss += loss.value;
+    pub(crate) fn add(&mut self, reading: &Reading) {
+        self.loss += reading.loss;
         self.batches += 1;
-        self.counts.add(&loss.counts);
+        self.counts.add(&reading.counts);
     }
 
     pub(crate) fn mean_loss(&self) -> f64 {

@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use candle_conv3d::Transfers;
 use candle_core::{Device, Tensor};
 use deepfinder_core::Progress;
 use deepfinder_net::{Learner, UNet, Weights};
 
 use crate::average::MovingAverage;
-use crate::batch::{BatchSource, Examples};
+use crate::batch::BatchSource;
 use crate::checkpoint::{Checkpoint, State};
 use crate::fingerprint::difference;
+use crate::grading::{Graded, measured, read};
 use crate::metrics::Running;
-use crate::params::wrong;
 use crate::prefetch::BatchStream;
+use crate::resident::Patches;
 use crate::train::{Ended, PhaseTimes, TrainOutcome};
 use crate::{
-    Adam, Best, EpochMetrics, Loss, LossParams, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics,
-    TrainError, TrainParams, loss,
+    Adam, Best, EpochMetrics, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics, TrainError,
+    TrainParams,
 };
 
 /// A run at some iteration.
@@ -26,14 +28,23 @@ pub(crate) struct Session<'a> {
     run: &'a RunFolder,
     settings: BTreeMap<String, String>,
     device: Device,
+    transfers: Transfers,
     learner: Learner,
     /// Where the run began: for what its weights are for.
     initial: Weights,
     adam: Adam,
     average: Option<MovingAverage>,
     state: State,
+    unread: Unread,
     times: PhaseTimes,
     epoch_began: Instant,
+}
+
+/// What the last iterations came to, as long as nobody has waited for it.
+#[derive(Debug, Default)]
+struct Unread {
+    rows: Vec<[Tensor; 3]>,
+    learning_rates: Vec<f64>,
 }
 
 impl<'a> Session<'a> {
@@ -111,6 +122,7 @@ impl<'a> Session<'a> {
             run,
             settings,
             device: device.clone(),
+            transfers: Transfers::new(device),
             adam: Adam::new(learner.variables().to_vec(), params.adam)?,
             learner,
             average,
@@ -122,6 +134,7 @@ impl<'a> Session<'a> {
                 running: Running::new(scores),
                 metrics_bytes: 0,
             },
+            unread: Unread::default(),
             times: PhaseTimes::default(),
             epoch_began: Instant::now(),
         })
@@ -134,7 +147,7 @@ impl<'a> Session<'a> {
     /// Learns to the end, or until it is cancelled.
     pub(crate) fn run(
         &mut self,
-        mut patches: BatchStream,
+        mut patches: Patches<'_>,
         validation: Option<&BatchSource<'_>>,
         progress: &dyn Progress,
     ) -> Result<Ended> {
@@ -152,6 +165,7 @@ impl<'a> Session<'a> {
                 progress.note(&self.note());
                 progress.advance(1);
             }
+            self.read_metrics()?;
             let weights = self.weights()?;
             let validated = validation
                 .map(|source| self.validate(&weights, source, progress))
@@ -189,18 +203,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn step(&mut self, patches: &mut BatchStream) -> Result<()> {
-        let times = &mut self.times;
-        let batch = PhaseTimes::measured(&mut times.waiting, || patches.next())?;
-        let examples = batch.into_tensors(&self.device)?;
+    fn step(&mut self, patches: &mut Patches<'_>) -> Result<()> {
+        let (times, transfers) = (&mut self.times, &self.transfers);
+        let examples = PhaseTimes::measured(&mut times.waiting, || patches.next(transfers))?;
         times.voxels += examples.input.elem_count() as u64;
         let trace = PhaseTimes::measured(&mut times.forward, || self.learner.net().trace(&examples.input))?;
-        let loss = PhaseTimes::measured(&mut times.loss, || {
-            loss_of(&trace.logits()?, &examples, &self.params.loss)
+        let graded = PhaseTimes::measured(&mut times.loss, || {
+            Graded::of(&trace.logits()?, &examples, &self.params.loss)
         })?;
         let learner = &self.learner;
         let gradients = PhaseTimes::measured(&mut times.backward, || {
-            let mut gradients = trace.backward(&loss.tensor)?;
+            let mut gradients = graded.backward(trace)?;
             learner.chain(&mut gradients)?;
             Ok::<_, TrainError>(gradients)
         })?;
@@ -208,23 +221,10 @@ impl<'a> Session<'a> {
         let learning_rate = self.params.learning_rate_at(self.state.step);
         let clip = self.params.clip.unwrap_or(f64::INFINITY);
         let adam = &mut self.adam;
-        let gradient_norm = PhaseTimes::measured(&mut times.update, || {
-            let norm = adam.gradient_norm(&gradients)?;
-            if norm.is_finite() && loss.value.is_finite() {
-                adam.step(
-                    &gradients,
-                    learning_rate,
-                    (clip / norm.max(f64::MIN_POSITIVE)).min(1.0),
-                )?;
-                learner.refresh()?;
-                Ok(norm)
-            } else {
-                Err(TrainError::Diverged {
-                    step: self.state.step + 1,
-                    loss: loss.value,
-                    gradient_norm: norm,
-                })
-            }
+        let norm = PhaseTimes::measured(&mut times.update, || {
+            let norm = adam.clipped_step(&gradients, &graded.loss, learning_rate, clip)?;
+            learner.refresh()?;
+            Ok::<_, TrainError>(norm)
         })?;
         self.state.step += 1;
         if let Some(average) = &mut self.average {
@@ -232,14 +232,42 @@ impl<'a> Session<'a> {
                 average.update(learner.tensors(), self.state.step)
             })?;
         }
-        self.state.running.add(&loss);
-        if self.state.step.is_multiple_of(self.params.log_every_steps as u64) {
-            self.log(&MetricsLine::Step(StepMetrics {
-                step: self.state.step,
-                loss: loss.value,
-                learning_rate,
-                gradient_norm,
-            }))?;
+        self.unread.rows.push(graded.row(&norm));
+        self.unread.learning_rates.push(learning_rate);
+        // A GPU goes on meanwhile; the processor has done everything already.
+        if self.device.is_cpu() || self.state.step.is_multiple_of(self.params.log_every_steps as u64) {
+            self.read_metrics()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what the iterations since the last time came to; a GPU is waited for.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] with the first iteration whose loss or gradient was no number: nothing has moved since.
+    fn read_metrics(&mut self) -> Result<()> {
+        let Unread { rows, learning_rates } = std::mem::take(&mut self.unread);
+        let scores = self.initial.scores();
+        let readings = PhaseTimes::measured(&mut self.times.update, || read(&rows, scores))?;
+        let before = self.state.step - readings.len() as u64;
+        for ((step, reading), learning_rate) in (before + 1..).zip(readings).zip(learning_rates) {
+            let (loss, gradient_norm) = (reading.loss, reading.gradient_norm);
+            if !(loss.is_finite() && gradient_norm.is_finite()) {
+                return Err(TrainError::Diverged {
+                    step,
+                    loss,
+                    gradient_norm,
+                });
+            }
+            self.state.running.add(&reading);
+            if step.is_multiple_of(self.params.log_every_steps as u64) {
+                self.log(&MetricsLine::Step(StepMetrics {
+                    step,
+                    loss,
+                    learning_rate,
+                    gradient_norm,
+                }))?;
+            }
         }
         Ok(())
     }
@@ -253,7 +281,7 @@ impl<'a> Session<'a> {
     ) -> Result<Option<SplitMetrics>> {
         let net = UNet::new(weights, &self.device)?.with_precision(self.params.precision);
         let batches = self.params.validation_patches.div_ceil(self.params.batch) as u64;
-        let mut running = Running::new(self.initial.scores());
+        let mut rows = Vec::new();
         let began = Instant::now();
         let finished = std::thread::scope(|scope| {
             let mut patches = BatchStream::start(scope, source, 0..batches, self.params.prefetch);
@@ -261,12 +289,16 @@ impl<'a> Session<'a> {
                 if progress.is_cancelled() {
                     return Ok(false);
                 }
-                let examples = patches.next()?.into_tensors(&self.device)?;
+                let examples = patches.next()?.into_tensors(&self.transfers)?;
                 let logits = net.forward(&examples.input)?;
-                running.add(&loss_of(&logits, &examples, &self.params.loss)?);
+                rows.push(measured(&logits, &examples, &self.params.loss)?);
             }
             Ok::<_, TrainError>(true)
         })?;
+        let mut running = Running::new(self.initial.scores());
+        for reading in read(&rows, self.initial.scores())? {
+            running.add(&reading);
+        }
         self.times.validation += began.elapsed();
         Ok(finished.then(|| running.metrics()))
     }
@@ -314,6 +346,8 @@ impl<'a> Session<'a> {
     }
 
     fn save_checkpoint(&mut self) -> Result<()> {
+        // Of a training that diverged nothing is kept.
+        self.read_metrics()?;
         let began = Instant::now();
         let weights = self.learner.variables().iter();
         let checkpoint = Checkpoint {
@@ -359,14 +393,4 @@ impl<'a> Session<'a> {
             self.times.megavoxels_per_second(),
         )
     }
-}
-
-/// The loss against all targets of a batch.
-fn loss_of(logits: &Tensor, examples: &Examples, params: &LossParams) -> Result<Loss> {
-    let losses = examples
-        .targets
-        .iter()
-        .map(|(target, weight)| Ok((loss(logits, target, params)?, *weight)))
-        .collect::<Result<Vec<_>>>()?;
-    Loss::weighted(losses)?.ok_or_else(|| wrong("batch", "has no target".to_owned()))
 }

@@ -6,6 +6,7 @@ use deepfinder_net::Weights;
 
 use crate::batch::BatchSource;
 use crate::prefetch::BatchStream;
+use crate::resident::{Patches, Resident};
 use crate::sampler::Purpose;
 use crate::session::Session;
 use crate::{Best, Result, RunFolder, TrainParams, TrainingTomogram, fingerprint};
@@ -48,7 +49,8 @@ pub struct TrainOutcome {
     pub times: PhaseTimes,
 }
 
-/// Time of the parts of training.
+/// Time of the parts of training. A GPU is not waited for: its parts are the time that it takes to ask for them, and
+/// `update` has the time until it was done, when metrics are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PhaseTimes {
     /// Waiting for patches to be read.
@@ -121,6 +123,10 @@ pub fn train(
 /// validation tomograms the patches learnt from decide which epoch is best. The best epoch is that of the highest mean F1
 /// (Dice) over the classes that occur. What is written where: [`RunFolder`].
 ///
+/// On a GPU patches are cut out of training tomograms that lie in its memory, where these fit into half of what is free, all of
+/// their voxels are finite, and patches get neither noise nor blur; else they are read as on the processor, and a warning
+/// says why. The same seed gives the same patches either way, but for the last place of a value here and there.
+///
 /// Progress counts iterations. On cancellation the iteration at hand is finished, a checkpoint written, and the outcome
 /// says [`Ended::Cancelled`].
 ///
@@ -157,10 +163,14 @@ pub fn train_on(
         Start::Resume => Session::resume(initial, params, run, settings, device)?,
     };
     let (done, total) = (session.steps_done(), params.total_steps());
+    let resident = Resident::where_it_fits(&source, device, done, progress)?;
     progress.begin("training", total, "iterations");
     progress.advance(done);
     let ended = std::thread::scope(|scope| {
-        let patches = BatchStream::start(scope, &source, done..total, params.prefetch);
+        let patches = match resident {
+            Some(resident) => Patches::Resident(Box::new(resident)),
+            None => Patches::Read(BatchStream::start(scope, &source, done..total, params.prefetch)),
+        };
         session.run(patches, validation_source.as_ref(), progress)
     });
     progress.end();

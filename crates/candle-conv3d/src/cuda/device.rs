@@ -49,6 +49,7 @@ fn module(device: &CudaDevice) -> Result<Arc<CudaModule>> {
 /// An input of a program, contiguous.
 pub(crate) enum Operand<'a> {
     F32(CudaView<'a, f32>),
+    F64(CudaView<'a, f64>),
     Bf16(CudaView<'a, half::bf16>),
     U8(CudaView<'a, u8>),
 }
@@ -57,6 +58,7 @@ impl Operand<'_> {
     fn len(&self) -> usize {
         match self {
             Self::F32(view) => view.len(),
+            Self::F64(view) => view.len(),
             Self::Bf16(view) => view.len(),
             Self::U8(view) => view.len(),
         }
@@ -66,6 +68,7 @@ impl Operand<'_> {
     pub(super) fn from(&self, value: usize) -> Option<Operand<'_>> {
         Some(match self {
             Self::F32(view) => Operand::F32(view.try_slice(value..)?),
+            Self::F64(view) => Operand::F64(view.try_slice(value..)?),
             Self::Bf16(view) => Operand::Bf16(view.try_slice(value..)?),
             Self::U8(view) => Operand::U8(view.try_slice(value..)?),
         })
@@ -81,6 +84,7 @@ pub(crate) fn read<'a>(op: &'static str, storage: &'a CudaStorage, layout: &Layo
         .ok_or(Conv3dError::NotContiguous { op })?;
     match storage.dtype() {
         DType::F32 => Ok(Operand::F32(storage.as_cuda_slice::<f32>()?.slice(start..end))),
+        DType::F64 => Ok(Operand::F64(storage.as_cuda_slice::<f64>()?.slice(start..end))),
         DType::BF16 => Ok(Operand::Bf16(
             storage.as_cuda_slice::<half::bf16>()?.slice(start..end),
         )),
@@ -176,6 +180,7 @@ fn launch<T>(
                 None => arguments.arg(&nowhere),
             },
             (_, Some(Operand::F32(view))) => arguments.arg(view),
+            (_, Some(Operand::F64(view))) => arguments.arg(view),
             (_, Some(Operand::Bf16(view))) => arguments.arg(view),
             (_, Some(Operand::U8(view))) => arguments.arg(view),
             (_, None) => arguments.arg(&nowhere),

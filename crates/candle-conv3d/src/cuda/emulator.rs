@@ -7,7 +7,9 @@
 #![cfg(test)]
 
 mod convolutions;
+mod training;
 mod voxels;
+mod windows;
 
 use std::{
     io::Write,

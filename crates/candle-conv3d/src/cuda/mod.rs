@@ -1,6 +1,7 @@
 //! The ops on NVIDIA GPUs.
 //!
-//! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`upsample`], [`voxels`]):
+//! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`upsample`], [`voxels`],
+//! [`loss`], [`windows`]):
 //! the tests replay the very same programs with the kernels compiled for the processor (`emulator`). The other modules
 //! only allocate, launch and convert.
 
@@ -8,10 +9,12 @@ mod convolution;
 #[cfg(any(test, feature = "cudnn"))]
 mod cudnn;
 mod gather;
+mod loss;
 mod optimiser;
 mod program;
 mod upsample;
 mod voxels;
+mod windows;
 
 #[cfg(feature = "cuda")]
 mod choice;
@@ -29,18 +32,17 @@ mod transfer;
 mod emulator;
 
 #[cfg(feature = "cuda")]
-pub use classes::{class_gradient, class_sums};
+pub use classes::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
 #[cfg(feature = "cudnn")]
 pub(crate) use cudnn::library as cudnn_library;
 #[cfg(feature = "cuda")]
-pub use optimiser::adam_step;
+pub use optimiser::{AdamStep, adam_step, step_control};
 pub(crate) use {
     convolution::{ConvolutionPlan, Direction, pack_convolution},
     program::{Element, Program},
     upsample::{pack_upsample, packed_upsample, upsample, upsample_input_gradient, upsample_weight_gradient},
     voxels::{
-        Region, add_softmax, argmax, channelwise, max_pool, max_pool_gradient, relu_gradient, softmax,
-        softmax_gradient,
+        Region, add_softmax, argmax, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient,
     },
 };
 #[cfg(feature = "cuda")]
@@ -48,4 +50,5 @@ pub(crate) use {
     ops::{Input, apply, apply_into, apply_to, convolve},
     packed::PackedOnGpu,
     transfer::Pinned,
+    windows::windows_on_gpu,
 };

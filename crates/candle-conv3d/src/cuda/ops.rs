@@ -1,9 +1,10 @@
 //! From candle's storages to programs and back.
 
 use candle_core::{
-    CudaStorage, DType, Layout, Result, Shape,
+    CudaStorage, DType, Layout, Result, Shape, Storage, Tensor,
     backend::BackendStorage,
     cuda_backend::{CudaDType, cudarc::driver::DeviceRepr},
+    op::BackpropOp,
 };
 
 use super::{
@@ -132,5 +133,36 @@ fn run_program_into(
             let output = output.as_cuda_slice_mut::<half::bf16>()?;
             run_into(&device, program, &operands, output.slice_mut(start..end))
         }
+    }
+}
+
+/// A new tensor of element type `T` from tensors of any number and type, which are contiguous. Nothing is walked back
+/// through it.
+pub(super) fn from_tensors<T: CudaDType + DeviceRepr>(
+    op: &'static str,
+    inputs: &[&Tensor],
+    shape: impl Into<Shape>,
+    program: &Program,
+) -> Result<Tensor> {
+    let held: Vec<_> = inputs.iter().map(|tensor| tensor.storage_and_layout()).collect();
+    let mut operands = Vec::with_capacity(held.len());
+    let mut device = None;
+    for (storage, layout) in &held {
+        let Storage::Cuda(storage) = &**storage else {
+            return Err(Conv3dError::GpuOnly { op }.into());
+        };
+        operands.push(read(op, storage, layout)?);
+        device = Some(storage.device());
+    }
+    let device = device.ok_or(Conv3dError::GpuOnly { op })?;
+    let made = Storage::Cuda(run::<T>(device, program, &operands)?);
+    Ok(Tensor::from_storage(made, shape, BackpropOp::none(), false))
+}
+
+/// Refuses a tensor of another type than a kernel reads.
+pub(super) fn check_type(op: &'static str, tensor: &Tensor, expected: DType) -> Result<()> {
+    match tensor.dtype() {
+        found if found == expected => Ok(()),
+        found => Err(Conv3dError::GpuElementType { op, found }.into()),
     }
 }

@@ -1,157 +1,119 @@
 //! A step of Adam.
 
-use super::program::{Element, Place, Program, over, whole};
+use super::program::{Element, Place, Program, over, whole, words};
 use crate::error::Conv3dError;
 
-/// Constants of a step, as the kernel has them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AdamStep {
-    /// Decay rate of the gradient's mean, and what a new gradient has of it.
-    pub first: [f32; 2],
-    /// The same for the mean of its square.
-    pub second: [f32; 2],
-    /// Makes up for a mean square that began at 0.
-    pub second_correction: f32,
+/// Constants of a step of Adam (Kingma and Ba 2015).
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    not(feature = "cuda"),
+    expect(
+        unreachable_pub,
+        reason = "the functions that take it are there with the feature alone"
+    )
+)]
+pub struct AdamStep {
+    /// Decay rates of the gradient's mean and of the mean of its square.
+    pub betas: [f64; 2],
     /// Added to the root of the mean square.
-    pub epsilon: f32,
-    /// Learning rate, with what makes up for a mean that began at 0.
-    pub rate: f32,
+    pub epsilon: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Which step it is, from 1: the means began at 0.
+    pub steps: u64,
 }
 
-/// (gradient, mean, mean square) -> (change, mean, mean square), of that many values each, f32.
+/// (gradient, values, mean, mean square, f64 control) -> (values, mean, mean square), of that many values each, f32.
 pub(crate) fn adam(values: usize, step: &AdamStep) -> Result<Program, Conv3dError> {
     whole(&[3 * values])?;
-    let mut program = Program::new(Element::F32, &[values; 3], 3 * values);
-    let places = [
-        Place::Input(0, 0),
-        Place::Input(1, 0),
-        Place::Input(2, 0),
-        Place::Output,
-    ];
-    let AdamStep {
-        first,
-        second,
-        second_correction,
-        epsilon,
-        rate,
-    } = *step;
-    let [first_kept, first_new] = first;
-    let [second_kept, second_new] = second;
-    let constants = [
-        first_kept,
-        first_new,
-        second_kept,
-        second_new,
-        second_correction,
-        epsilon,
-        rate,
-    ];
-    // The bits of the floats in the kernel's struct.
+    let mut program = Program::new(Element::F32, &[values, values, values, values, 3], 3 * values);
+    let [beta1, beta2] = step.betas;
+    let correction = |beta: f64| 1.0 - beta.powf(step.steps as f64);
+    // The bits of the kernel's struct.
+    let single = |constant: f64| (constant as f32).to_bits().cast_signed();
     let mut sizes = whole(&[values])?;
-    sizes.extend(constants.map(|constant| constant.to_bits().cast_signed()));
+    sizes.push(single(beta1));
+    sizes.extend([1.0 - beta1, 1.0 - beta2].into_iter().flat_map(words));
+    sizes.extend([
+        single(beta2),
+        single(1.0 / correction(beta2)),
+        single(step.epsilon),
+        single(step.learning_rate / correction(beta1)),
+    ]);
+    let places = (0..5).map(|index| Place::Input(index, 0));
+    let places: Vec<Place> = places.chain([Place::Output]).collect();
     program.launch_typed("adam_f32".to_owned(), over(values), 256, &places, &sizes)?;
     Ok(program)
 }
 
 #[cfg(feature = "cuda")]
-pub use op::adam_step;
+pub use op::{adam_step, step_control};
 
 #[cfg(feature = "cuda")]
 mod op {
-    use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor};
+    use candle_core::{DType, Result, Tensor};
 
-    use super::{super::apply, AdamStep, adam};
+    use super::{
+        super::{
+            loss,
+            ops::{check_type, from_tensors},
+        },
+        AdamStep, adam,
+    };
     use crate::error::Conv3dError;
 
-    /// What a step of Adam makes of a gradient, its running mean and the running mean of its square, all f32 of one shape:
-    /// by how much the values are to fall, and both means after it. `betas` are the decay rates, `scale` is what the gradient
-    /// is multiplied by, `steps` counts from 1 with this one. One kernel where candle would take a dozen. On a GPU alone.
+    /// What a step needs to know of all gradients (f32) before any value moves, f64 `[3]`: their common norm; what they are to
+    /// be multiplied by so that it is no larger than `clip`; and whether anything is to move at all (1 or 0), which needs that
+    /// norm and the loss, f64 `[1]`, to be numbers. On a GPU alone, where nobody waits for it.
+    ///
+    /// # Errors
+    /// Where types don't fit, or the tensors are not on a GPU.
+    pub fn step_control(gradients: &[&Tensor], loss: &Tensor, clip: f64) -> Result<Tensor> {
+        const NAME: &str = "step_control";
+        check_type(NAME, loss, DType::F64)?;
+        let mut inputs = Vec::with_capacity(gradients.len() + 1);
+        for gradient in gradients {
+            check_type(NAME, gradient, DType::F32)?;
+            inputs.push(gradient.contiguous()?);
+        }
+        let lengths: Vec<usize> = inputs.iter().map(Tensor::elem_count).collect();
+        let program = loss::step_control(&lengths, clip)?;
+        inputs.push(loss.contiguous()?);
+        from_tensors::<f64>(NAME, &inputs.iter().collect::<Vec<_>>(), 3, &program)
+    }
+
+    /// What a step of Adam makes of values, the running mean of their gradient and that of its square, all f32 of one shape.
+    /// `control` is that of [`step_control`]. One kernel where candle would take a dozen. On a GPU alone.
     ///
     /// # Errors
     /// Where shapes or types don't fit, or the tensors are not on a GPU.
     pub fn adam_step(
-        [gradient, first, second]: [&Tensor; 3],
-        betas: [f64; 2],
-        epsilon: f64,
-        learning_rate: f64,
-        scale: f64,
-        steps: u64,
+        gradient: &Tensor,
+        [values, first, second]: [&Tensor; 3],
+        control: &Tensor,
+        step: &AdamStep,
     ) -> Result<[Tensor; 3]> {
-        for other in [first, second] {
-            if other.shape() != gradient.shape() {
+        const NAME: &str = "adam";
+        check_type(NAME, control, DType::F64)?;
+        let mut inputs = Vec::with_capacity(5);
+        for tensor in [gradient, values, first, second] {
+            check_type(NAME, tensor, DType::F32)?;
+            if tensor.shape() != gradient.shape() {
                 return Err(Conv3dError::Shape {
-                    op: "adam",
-                    what: "a running mean",
+                    op: NAME,
+                    what: "the values or a running mean",
                     expected: format!("{:?}", gradient.dims()),
-                    found: other.dims().to_vec(),
+                    found: tensor.dims().to_vec(),
                 }
                 .into());
             }
+            inputs.push(tensor.detach().contiguous()?);
         }
-        let [beta1, beta2] = betas;
-        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
-        let op = Step(AdamStep {
-            first: [beta1 as f32, ((1.0 - beta1) * scale) as f32],
-            second: [beta2 as f32, ((1.0 - beta2) * scale * scale) as f32],
-            second_correction: (1.0 / correction(beta2)) as f32,
-            epsilon: epsilon as f32,
-            rate: (learning_rate / correction(beta1)) as f32,
-        });
-        let contiguous = |tensor: &Tensor| tensor.detach().contiguous();
-        let results =
-            contiguous(gradient)?.apply_op3_no_bwd(&contiguous(first)?, &contiguous(second)?, &op)?;
+        inputs.push(control.contiguous()?);
+        let values = gradient.elem_count();
+        let program = adam(values, step)?;
+        let results = from_tensors::<f32>(NAME, &inputs.iter().collect::<Vec<_>>(), (3, values), &program)?;
         let row = |index: usize| results.get(index)?.reshape(gradient.shape());
         Ok([row(0)?, row(1)?, row(2)?])
-    }
-
-    /// (gradient, mean, mean square) -> all three results.
-    struct Step(AdamStep);
-
-    impl CustomOp3 for Step {
-        fn name(&self) -> &'static str {
-            "adam"
-        }
-
-        fn cpu_fwd(
-            &self,
-            _: &CpuStorage,
-            _: &Layout,
-            _: &CpuStorage,
-            _: &Layout,
-            _: &CpuStorage,
-            _: &Layout,
-        ) -> Result<(CpuStorage, Shape)> {
-            Err(Conv3dError::GpuOnly { op: self.name() }.into())
-        }
-
-        fn cuda_fwd(
-            &self,
-            gradient: &CudaStorage,
-            gradient_layout: &Layout,
-            first: &CudaStorage,
-            first_layout: &Layout,
-            second: &CudaStorage,
-            second_layout: &Layout,
-        ) -> Result<(CudaStorage, Shape)> {
-            use candle_core::{DType, backend::BackendStorage};
-
-            for storage in [gradient, first, second] {
-                let found = storage.dtype();
-                if found != DType::F32 {
-                    return Err(Conv3dError::GpuElementType {
-                        op: self.name(),
-                        found,
-                    }
-                    .into());
-                }
-            }
-            let values = gradient_layout.shape().elem_count();
-            let inputs = [
-                (gradient, gradient_layout),
-                (first, first_layout),
-                (second, second_layout),
-            ];
-            apply(self.name(), &inputs, (3, values), |_| adam(values, &self.0))
-        }
     }
 }

@@ -166,6 +166,12 @@ pub(super) fn whole(sizes: &[usize]) -> Result<Vec<i32>, Conv3dError> {
     sizes.iter().map(one).collect()
 }
 
+/// A number as two words of a kernel's struct.
+pub(super) fn words(number: f64) -> [i32; 2] {
+    let bits = number.to_bits();
+    [bits as u32, (bits >> 32) as u32].map(u32::cast_signed)
+}
+
 fn too_large(size: usize) -> Conv3dError {
     Conv3dError::TooLarge { size }
 }

@@ -19,7 +19,7 @@ use candle_core::{
     op::BackpropOp,
 };
 
-use crate::error::Conv3dError;
+use crate::error::{Conv3dError, check_length};
 
 /// What can be copied as it lies in memory.
 pub(crate) trait Plain: CudaDType + DeviceRepr + ValidAsZeroBits + Clone {}
@@ -32,6 +32,7 @@ impl Plain for u8 {}
 pub(crate) struct Pinned {
     device: CudaDevice,
     up: Arc<Pool<f32>>,
+    up_u8: Arc<Pool<u8>>,
     down_u8: Arc<Pool<u8>>,
     down_f32: Arc<Pool<f32>>,
 }
@@ -147,6 +148,7 @@ impl Pinned {
         device.as_cuda_device().ok().map(|device| Self {
             device: device.clone(),
             up: Pool::new(),
+            up_u8: Pool::new(),
             down_u8: Pool::new(),
             down_f32: Pool::new(),
         })
@@ -157,19 +159,18 @@ impl Pinned {
         shape: Shape,
         fill: impl FnOnce(&mut [f32]) -> std::result::Result<(), E>,
     ) -> std::result::Result<Tensor, E> {
-        let length = shape.elem_count();
-        let stream = self.device.cuda_stream();
-        let mut memory = self.up.take(&stream, length)?;
-        let values = &mut memory.values.as_mut_slice().w()?[..length];
-        values.fill(0.0);
-        fill(values)?;
-        // SAFETY: all of it is copied into before anything else on the stream can read it.
-        let mut there = unsafe { self.device.alloc::<f32>(length.max(1)) }?;
-        stream.memcpy_htod(&*values, &mut there).w()?;
-        memory.copied = Some(stream.record_event(None).w()?);
-        self.up.give_back(memory);
-        let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, self.device.clone()));
-        Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
+        send(&self.device, &self.up, shape, |values| {
+            values.fill(0.0);
+            fill(values)
+        })
+    }
+
+    pub(crate) fn send_f32(&self, values: &[f32], shape: Shape) -> Result<Tensor> {
+        send(&self.device, &self.up, shape, |to| copy(to, values))
+    }
+
+    pub(crate) fn send_u8(&self, values: &[u8], shape: Shape) -> Result<Tensor> {
+        send(&self.device, &self.up_u8, shape, |to| copy(to, values))
     }
 
     pub(crate) fn download_u8(&self, tensor: &Tensor) -> Result<Coming<u8>> {
@@ -179,4 +180,31 @@ impl Pinned {
     pub(crate) fn download_f32(&self, tensor: &Tensor) -> Result<Coming<f32>> {
         self.down_f32.download(tensor)
     }
+}
+
+fn copy<T: Plain>(to: &mut [T], values: &[T]) -> Result<()> {
+    check_length("a tensor", to.len(), values.len())?;
+    to.clone_from_slice(values);
+    Ok(())
+}
+
+/// A new tensor of what `fill`, which writes all of it, puts into memory of a pool.
+fn send<T: Plain, E: From<candle_core::Error>>(
+    device: &CudaDevice,
+    pool: &Pool<T>,
+    shape: Shape,
+    fill: impl FnOnce(&mut [T]) -> std::result::Result<(), E>,
+) -> std::result::Result<Tensor, E> {
+    let length = shape.elem_count();
+    let stream = device.cuda_stream();
+    let mut memory = pool.take(&stream, length)?;
+    let values = &mut memory.values.as_mut_slice().w()?[..length];
+    fill(values)?;
+    // SAFETY: all of it is copied into before anything else on the stream can read it.
+    let mut there = unsafe { device.alloc::<T>(length.max(1)) }?;
+    stream.memcpy_htod(&*values, &mut there).w()?;
+    memory.copied = Some(stream.record_event(None).w()?);
+    pool.give_back(memory);
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, device.clone()));
+    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }

@@ -1,13 +1,10 @@
 //! Programs of what is computed at each voxel.
 
-use super::program::{Element, Place, Program, over, whole};
+use super::program::{Element, Place, Program, whole};
 use crate::{cpu::PoolShape, error::Conv3dError};
 
-/// Voxels of a part of the sums of a loss.
-const PART: usize = 4096;
-
 /// input -> a value per channel and voxel, or one per voxel.
-fn over_voxels(
+pub(super) fn over_voxels(
     element: Element,
     kernel: &str,
     [voxels, channels]: [usize; 2],
@@ -138,43 +135,4 @@ pub(crate) fn max_pool_gradient(element: Element, shape: &PoolShape) -> Result<P
     ];
     pool(&mut program, "max_pool_gradient", shape, &places)?;
     Ok(program)
-}
-
-/// Programs over soft-max and labels.
-pub(crate) mod channelwise {
-    use super::{Conv3dError, Element, PART, Place, Program, over, over_voxels, whole};
-
-    /// (logits, u8 labels) -> f64 `[6, channels]`: see `class_sums` in `voxels.cuh`.
-    pub(crate) fn class_sums(
-        element: Element,
-        voxels: usize,
-        channels: usize,
-    ) -> Result<Program, Conv3dError> {
-        let count = voxels.div_ceil(PART);
-        let mut program = Program::new(element, &[voxels * channels, voxels], 6 * channels);
-        let sums = program.scratch(count * 6 * channels * size_of::<f64>());
-        let sizes = [voxels, channels, PART, count, 0];
-        let places = [Place::Input(0, 0), Place::Input(1, 0), sums];
-        program.launch("class_sums", [count, 1, 1], 256, &places, &sizes)?;
-        let (grid, sizes) = (over(6 * channels), whole(&sizes)?);
-        program.launch_typed(
-            "add_class_sums_f64".to_owned(),
-            grid,
-            256,
-            &[sums, Place::Output],
-            &sizes,
-        )?;
-        Ok(program)
-    }
-
-    /// (logits, u8 labels, f32 slopes `[3, channels]`) -> gradient of the logits.
-    pub(crate) fn class_gradient(
-        element: Element,
-        voxels: usize,
-        channels: usize,
-    ) -> Result<Program, Conv3dError> {
-        let values = voxels * channels;
-        let inputs = [values, voxels, 3 * channels];
-        over_voxels(element, "class_gradient", [voxels, channels], values, &inputs)
-    }
 }

@@ -188,9 +188,9 @@ mod tests {
     fn checkpoint() -> Checkpoint {
         let tensor = |values: [f32; 4]| Tensor::from_slice(&values, (2, 2), &Device::Cpu).unwrap();
         let mut running = Running::new(3);
-        running.add(&crate::Loss {
-            tensor: tensor([0.0; 4]),
-            value: 0.1 + 0.2,
+        running.add(&crate::grading::Reading {
+            loss: 0.1 + 0.2,
+            gradient_norm: 1.0,
             counts: crate::VoxelCounts::new(3),
         });
         Checkpoint {

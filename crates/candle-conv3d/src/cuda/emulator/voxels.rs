@@ -1,7 +1,6 @@
 use super::{
     super::{
-        Element, Region, add_softmax, argmax, channelwise, max_pool, max_pool_gradient,
-        optimiser::{AdamStep, adam},
+        Element, Region, add_softmax, argmax, max_pool, max_pool_gradient,
         program::{Place, Step},
         relu_gradient, softmax, softmax_gradient,
     },
@@ -48,7 +47,7 @@ const BF16_TOLERANCE: f32 = 1.0 / 128.0;
 /// What another exp may be off by.
 const EXP_TOLERANCE: f32 = 1e-6;
 
-fn tolerance(element: Element) -> f32 {
+pub(super) fn tolerance(element: Element) -> f32 {
     match element {
         Element::F32 => EXP_TOLERANCE,
         Element::Bf16 => BF16_TOLERANCE,
@@ -168,115 +167,5 @@ fn scores_are_added_where_they_belong() {
             (found - expected).abs() <= 2.0 * EXP_TOLERANCE,
             "{found} {expected}"
         );
-    }
-}
-
-#[test]
-fn the_sums_of_a_loss_and_its_gradient_are_right() {
-    for (voxels, channels) in [(1, 2), (5000, 3), (333, 13), (40, 256)] {
-        let logits: Vec<f32> = whole_numbers(voxels * channels, 7)
-            .iter()
-            .zip(whole_numbers(voxels * channels, 8))
-            .map(|(a, b)| a + b / 2.0)
-            .collect();
-        let labels: Vec<u8> = whole_numbers(voxels, 9)
-            .iter()
-            .enumerate()
-            .map(|(i, value)| ((i + (value + 1.0) as usize) % channels) as u8)
-            .collect();
-        // Slopes of each class: by p everywhere, by p at the label, by −log p there.
-        let slopes: Vec<f32> = (0..3 * channels).map(|i| (i % 7) as f32 / 8.0 - 0.25).collect();
-
-        let mut sums = vec![0.0_f64; 6 * channels];
-        let mut gradient = Vec::new();
-        for (logits, &label) in logits.chunks_exact(channels).zip(&labels) {
-            let label = usize::from(label);
-            let total: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
-            let p: Vec<f64> = logits
-                .iter()
-                .map(|logit| f64::from(*logit).exp() / total)
-                .collect();
-            let highest = (0..channels)
-                .rev()
-                .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
-                .unwrap();
-            for channel in 0..channels {
-                sums[channel] += p[channel];
-            }
-            sums[channels + label] += p[label];
-            sums[2 * channels + label] -= p[label].ln();
-            sums[3 * channels + label] += 1.0;
-            sums[4 * channels + highest] += 1.0;
-            sums[5 * channels + label] += f64::from(u8::from(highest == label));
-            // dL/dz_c = Σ_k dL/dp_k · p_k · (δ_ck − p_c), and p_c − δ_c,label of −log p.
-            let by_p = |k: usize| {
-                let at_label = if k == label { slopes[channels + k] } else { 0.0 };
-                f64::from(slopes[k] + at_label)
-            };
-            for c in 0..channels {
-                let own = |k: usize| if k == c { 1.0 } else { 0.0 };
-                let through: f64 = (0..channels).map(|k| by_p(k) * p[k] * (own(k) - p[c])).sum();
-                let pull = f64::from(slopes[2 * channels + label]) * (p[c] - own(label));
-                gradient.push((through + pull) as f32);
-            }
-        }
-        for element in ELEMENTS {
-            let bytes = [to_bytes(element, &logits), labels.clone()];
-            let program = channelwise::class_sums(element, voxels, channels).unwrap();
-            if let Some(found) = replay(&program, &bytes, 8 * program.output) {
-                let found = found
-                    .as_chunks::<8>()
-                    .0
-                    .iter()
-                    .map(|bytes| f64::from_le_bytes(*bytes));
-                for (i, (found, expected)) in found.zip(&sums).enumerate() {
-                    assert!(
-                        (found - expected).abs() <= 1e-6 * expected.abs().max(1.0),
-                        "{i}: {found} {expected}"
-                    );
-                }
-            }
-            let bytes = [&bytes[..], &[to_bytes(Element::F32, &slopes)]].concat();
-            let program = channelwise::class_gradient(element, voxels, channels).unwrap();
-            let found = replay(&program, &bytes, gradient.len() * element.bytes());
-            let found = found.map(|bytes| from_bytes(element, &bytes));
-            for (found, expected) in found.iter().flatten().zip(&gradient) {
-                assert!(
-                    (found - expected).abs() <= tolerance(element),
-                    "{found} {expected}"
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn a_step_of_adam_is_that_of_the_paper() {
-    for values in [1, 300, 5000] {
-        // Not whole, but each operation is done in the same order and rounds in the same way.
-        let some = |seed: u32| -> Vec<f32> {
-            let numbers = whole_numbers(values, seed).into_iter().enumerate();
-            numbers.map(|(i, n)| n * 0.3 + (i % 17) as f32 * 0.01).collect()
-        };
-        let (gradient, first) = (some(1), some(2));
-        let second: Vec<f32> = some(3).iter().map(|value| value * value).collect();
-        let step = AdamStep {
-            first: [0.9, 0.05],
-            second: [0.999, 0.001],
-            second_correction: 1.7,
-            epsilon: 0.01,
-            rate: 0.02,
-        };
-        let program = adam(values, &step).unwrap();
-        let found = run(&program, &[&gradient, &first, &second]);
-        let mut expected = vec![0.0; 3 * values];
-        for i in 0..values {
-            let mean = first[i] * 0.9 + gradient[i] * 0.05;
-            let square = second[i] * 0.999 + gradient[i] * gradient[i] * 0.001;
-            expected[i] = mean / ((square * 1.7).sqrt() + 0.01) * 0.02;
-            expected[values + i] = mean;
-            expected[2 * values + i] = square;
-        }
-        assert_equal("adam", found, &expected);
     }
 }
