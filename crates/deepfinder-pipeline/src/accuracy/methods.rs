@@ -24,14 +24,14 @@ impl Bench<'_> {
         let classes = self.classes()?;
         let size = &self.job.size;
         let shapes = self.project("shapes", Targets::Shapes, size.training)?;
-        let spheres = self.project("spheres", Targets::Spheres, size.training)?;
         let fewer = size.fewer.clone();
-        let mut methods = vec![
-            self.network("multi-class, shapes", &shapes)?,
-            self.network("multi-class, spheres", &spheres)?,
-            self.one_class_at_a_time()?,
-            self.template_matching(&classes)?,
-        ];
+        let mut methods = vec![self.network("multi-class, shapes", &shapes)?];
+        if size.spheres {
+            let spheres = self.project("spheres", Targets::Spheres, size.training)?;
+            methods.push(self.network("multi-class, spheres", &spheres)?);
+        }
+        methods.push(self.one_class_at_a_time()?);
+        methods.extend(self.template_matching(&classes)?);
         if let Some(weights) = self.job.published.clone() {
             methods.push(self.published(&weights)?);
         }

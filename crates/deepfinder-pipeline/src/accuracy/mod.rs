@@ -6,6 +6,7 @@ mod methods;
 mod recipe_report;
 mod recipes;
 mod report;
+mod seeds;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::{PROJECT_FILE, PipelineError, Precision, Project, Result, Split};
 pub use recipe_report::{RecipeRow, RecipeRun, RecipesReport};
 pub use recipes::{Looking, Recipe, bench_recipes};
 pub use report::{AccuracyReport, ClassScores, CurvePoint, MethodScores, ParticleClass, SizeGroup};
+pub use seeds::{AccuracyOverSeeds, bench_accuracy_over_seeds};
 pub use size::AccuracySize;
 
 /// An accuracy benchmark.
@@ -56,7 +58,10 @@ pub fn bench_accuracy(job: &AccuracyJob, device: &Device, progress: &dyn Progres
         serde_json::to_string_pretty(&report).map_err(|error| PipelineError::input(error.to_string()))?;
     write("accuracy.json", &json)?;
     write("accuracy.md", &report.to_markdown())?;
-    write("accuracy.svg", &figures::classes_svg(&report)?)?;
+    write(
+        "accuracy.svg",
+        &figures::classes_svg(std::slice::from_ref(&report))?,
+    )?;
     if !report.training_size.is_empty() {
         let points = report.training_size.iter().map(|point| (point.at, point.mean_f1));
         let svg = figures::curve_svg("particles to learn from", "mean F1 of the classes", points)?;
@@ -92,6 +97,8 @@ fn simulated(job: &AccuracyJob, progress: &dyn Progress) -> Result<Project> {
         shape: job.size.shape,
         particles_per_class: job.size.particles_per_class,
         crowders: job.size.crowders,
+        membranes: job.size.membranes,
+        gold_beads: job.size.gold_beads,
         seed: job.seed,
         ..SimParams::default()
     };
@@ -151,6 +158,35 @@ impl<'a> Bench<'a> {
     }
 }
 
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0_f64), |(sum, count), value| (sum + value, count + 1.0));
+    sum / count.max(1.0)
+}
+
+/// Mean and standard deviation (of a sample) as a cell of a table.
+fn spread(values: &[f64], decimals: usize, signed: bool) -> String {
+    if values.is_empty() {
+        return "–".to_owned();
+    }
+    let centre = mean(values.iter().copied());
+    let shown = if signed {
+        format!("{centre:+.decimals$}")
+    } else {
+        format!("{centre:.decimals$}")
+    };
+    if values.len() == 1 {
+        return shown;
+    }
+    format!("{shown} ± {:.decimals$}", deviation(values))
+}
+
+/// Standard deviation of a sample.
+fn deviation(values: &[f64]) -> f64 {
+    let centre = mean(values.iter().copied());
+    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
+    (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -200,7 +236,8 @@ pub(crate) mod tests {
                 "multi-class, shapes",
                 "multi-class, spheres",
                 "one class at a time",
-                "template matching"
+                "template matching",
+                "templates in competition"
             ]
         );
         for method in &report.methods {
