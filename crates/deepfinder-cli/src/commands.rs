@@ -154,7 +154,11 @@ impl Context<'_> {
         }
         if !args.seeds.is_empty() {
             if args.seed.is_some() {
-                bail!("--seed and --seeds cannot both be given without --recipes: use one of them");
+                return Err(PipelineError::Input {
+                    what: "--seed and --seeds cannot both be given without --recipes: use one of them"
+                        .to_owned(),
+                }
+                .into());
             }
             let report = bench_accuracy_over_seeds(&job, &args.seeds, &device, &self.bars)?;
             return self.printer.accuracy_over_seeds(&args.out, &report);

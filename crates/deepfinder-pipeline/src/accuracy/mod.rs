@@ -46,21 +46,25 @@ pub struct AccuracyJob {
 ///
 /// All methods look for the same particles in the same tomogram, which none has seen. What each needs to choose is chosen
 /// on the validation tomogram: the best epoch of a network, the threshold of each template. The folder then holds
-/// `accuracy.json`, `accuracy.md` and three figures; each method's project stands in a folder of its own.
+/// `accuracy.json`, `accuracy.md` and three figures, written after each method, so that a benchmark that is cut short says what
+/// it has measured; it goes on where it stopped. Each method's project stands in a folder of its own.
 ///
 /// # Errors
 /// Where the folder holds something else or cannot be written, and as the stages.
 pub fn bench_accuracy(job: &AccuracyJob, device: &Device, progress: &dyn Progress) -> Result<AccuracyReport> {
     let mut bench = Bench::begin(job, device, progress)?;
-    let report = bench.measure()?;
-    let write = |name: &str, text: &str| write_file_atomically(&job.folder.join(name), text.as_bytes());
+    bench.measure(|report| write_report(&job.folder, report))
+}
+
+fn write_report(folder: &Path, report: &AccuracyReport) -> Result<()> {
+    let write = |name: &str, text: &str| write_file_atomically(&folder.join(name), text.as_bytes());
     let json =
-        serde_json::to_string_pretty(&report).map_err(|error| PipelineError::input(error.to_string()))?;
+        serde_json::to_string_pretty(report).map_err(|error| PipelineError::input(error.to_string()))?;
     write("accuracy.json", &json)?;
     write("accuracy.md", &report.to_markdown())?;
     write(
         "accuracy.svg",
-        &figures::classes_svg(std::slice::from_ref(&report))?,
+        &figures::classes_svg(std::slice::from_ref(report))?,
     )?;
     if !report.training_size.is_empty() {
         let points = report.training_size.iter().map(|point| (point.at, point.mean_f1));
@@ -76,7 +80,7 @@ pub fn bench_accuracy(job: &AccuracyJob, device: &Device, progress: &dyn Progres
         )?;
         write("iterations.svg", &svg)?;
     }
-    Ok(report)
+    Ok(())
 }
 
 /// A benchmark under way.
@@ -235,9 +239,9 @@ pub(crate) mod tests {
             [
                 "multi-class, shapes",
                 "multi-class, spheres",
-                "one class at a time",
                 "template matching",
-                "templates in competition"
+                "templates in competition",
+                "one class at a time"
             ]
         );
         for method in &report.methods {

@@ -74,7 +74,7 @@ impl AccuracySize {
     ///
     /// Noise and contrast are those at which the published weights find as much in the simulated test tomogram of SHREC'19 as
     /// in the real one, the same standard deviation in each pixel of the images; gold has most of their variance, hence the
-    /// ratio. The network of all classes learns for 600 iterations of 4 × 32³, those of one class for 300 each.
+    /// ratio. Each network learns for 600 iterations of 4 × 32³.
     pub fn medium() -> Self {
         let small = Self::small();
         Self {
@@ -101,7 +101,7 @@ impl AccuracySize {
                 ..small.train
             },
             spheres: false,
-            match_step_degrees: 24.0,
+            single_class_epochs: 12,
             ..small
         }
     }
@@ -148,5 +148,26 @@ impl FromStr for AccuracySize {
                 "`{text}` is no size of this benchmark: use small, medium or full"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_goes_by_its_name() {
+        for name in ["small", "medium", "full"] {
+            assert_eq!(name.parse::<AccuracySize>().unwrap().name, name);
+        }
+        let error = "huge".parse::<AccuracySize>().unwrap_err().to_string();
+        assert!(error.contains("small, medium or full"), "{error}");
+        // One class at a time sees as much as all together, or the comparison would say nothing.
+        let AccuracySize {
+            train,
+            single_class_epochs,
+            ..
+        } = AccuracySize::medium();
+        assert_eq!(train.epochs, Some(single_class_epochs));
     }
 }
