@@ -34,6 +34,18 @@ fn refused(bench: &Bench, arguments: &str, said: &[&str]) {
 }
 
 #[test]
+fn the_accuracy_benchmark_refuses_seeds_and_sizes_that_it_cannot_take() {
+    let bench = bench();
+    let measure = |arguments: &str, said: &[&str]| {
+        refused(&bench, &format!("bench-accuracy -o found {arguments}"), said)
+    };
+    measure("--size huge", &["`huge`", "small, medium or full"]);
+    measure("--seed 1 --seeds 1,2", &["--seed", "--seeds", "use one of them"]);
+    measure("--seeds 2,2", &["[2, 2]", "only once"]);
+    measure("--recipes --only none", &["`none`", "`half-turn`"]);
+}
+
+#[test]
 fn segment_refuses_what_it_cannot_segment() {
     let bench = bench();
     bench.write("empty.mrc", "");

@@ -136,23 +136,25 @@ pub(crate) struct BenchArgs {
 
 #[derive(Args)]
 pub(crate) struct BenchAccuracyArgs {
-    /// How large: small (about twenty minutes on two cores) or full (SHREC'19's size, for a GPU)
+    /// How large: small (three classes and nothing else, ten minutes on two cores), medium (five classes among vesicles, gold
+    /// and other proteins, half an hour) or full (SHREC'19's size, for a GPU)
     #[arg(long, default_value = "small", value_name = "SIZE")]
     pub(crate) size: AccuracySize,
     /// Folder for everything it makes; what is there already is not made again
     #[arg(long, short, default_value = "deepfinder-accuracy", value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Seed of everything random (with --recipes, of the simulated tomograms)
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// Seed of everything random (with --recipes, of the simulated tomograms) [default: 1]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// Compare recipes instead: what each part of one is worth, on the same tomograms
     #[arg(long, conflicts_with = "published")]
     pub(crate) recipes: bool,
     /// Of the recipes, only these and what they are compared with
     #[arg(long, value_name = "NAME", requires = "recipes")]
     pub(crate) only: Vec<String>,
-    /// Seeds of the trainings of each recipe
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [1, 2, 3], requires = "recipes")]
+    /// Seeds of the trainings of each recipe [default: 1,2,3]; without --recipes, do all with each of these seeds, and say how
+    /// far they differ
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) seeds: Vec<u64>,
     /// Set the published SHREC'19 weights (.h5) beside
     #[arg(long, value_name = "FILE")]

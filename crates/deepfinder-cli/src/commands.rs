@@ -7,10 +7,10 @@ use deepfinder_pipeline::{
     InitJob, MatchJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project,
     ReadOptions, ReportJob, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, Thresholds,
     TomogramOptions, TomogramTable, TrainPlan, TrainSettings, average_particles, average_parts, bench,
-    bench_accuracy, bench_recipes, check_device, check_writable, consensus_of_files, convert, demo, device,
-    device_list, devices, evaluate_files, file_summary, init_project, keep_memory, make_target,
-    match_tomogram, pick_particles, precision, remember_training, report_project, run_project, segment_jobs,
-    segment_tomograms, simulate_project, voxel_size,
+    bench_accuracy, bench_accuracy_over_seeds, bench_recipes, check_device, check_writable,
+    consensus_of_files, convert, demo, device, device_list, devices, evaluate_files, file_summary,
+    init_project, keep_memory, make_target, match_tomogram, pick_particles, precision, remember_training,
+    report_project, run_project, segment_jobs, segment_tomograms, simulate_project, voxel_size,
 };
 use deepfinder_studio::{Studio, StudioOptions};
 
@@ -139,13 +139,29 @@ impl Context<'_> {
         let job = AccuracyJob {
             folder: args.out.clone(),
             size: args.size.clone(),
-            seed: args.seed,
+            seed: args.seed.unwrap_or(1),
             published: args.published.clone(),
             precision,
         };
         if args.recipes {
-            let report = bench_recipes(&job, &args.seeds, &args.only, &device, &self.bars)?;
+            let seeds = if args.seeds.is_empty() {
+                &[1, 2, 3]
+            } else {
+                args.seeds.as_slice()
+            };
+            let report = bench_recipes(&job, seeds, &args.only, &device, &self.bars)?;
             return self.printer.recipes(&args.out, &report);
+        }
+        if !args.seeds.is_empty() {
+            if args.seed.is_some() {
+                return Err(PipelineError::Input {
+                    what: "--seed and --seeds cannot both be given without --recipes: use one of them"
+                        .to_owned(),
+                }
+                .into());
+            }
+            let report = bench_accuracy_over_seeds(&job, &args.seeds, &device, &self.bars)?;
+            return self.printer.accuracy_over_seeds(&args.out, &report);
         }
         let report = bench_accuracy(&job, &device, &self.bars)?;
         self.printer.accuracy(&args.out, &report)

@@ -10,10 +10,10 @@ use std::path::Path;
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use deepfinder_pipeline::{
-    AccuracyReport, Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted, DemoSummary, DeviceCheck,
-    DeviceReport, Ended, Evaluation, FileSummary, HtmlReport, Matched, Picked, PipelineError, Project,
-    RecipesReport, RunSummary, SegmentSummary, SimulateSummary, TargetSummary, TrainOutcome, TrainPlan,
-    write_file_atomically,
+    AccuracyOverSeeds, AccuracyReport, Averaged, BenchRow, ConsensusSummary, ConvertJob, Converted,
+    DemoSummary, DeviceCheck, DeviceReport, Ended, Evaluation, FileSummary, HtmlReport, Matched, Picked,
+    PipelineError, Project, RecipesReport, RunSummary, SegmentSummary, SimulateSummary, TargetSummary,
+    TrainOutcome, TrainPlan, write_file_atomically,
 };
 use deepfinder_studio::Studio;
 use serde_json::{Value, json};
@@ -58,23 +58,32 @@ impl Printer {
     }
 
     pub(crate) fn accuracy(&self, folder: &Path, report: &AccuracyReport) -> Result<()> {
-        self.print(&serde_json::to_value(report)?, || {
-            format!(
-                "{}\nwrote {}",
-                report.to_markdown(),
-                folder.join("accuracy.md").display()
-            )
-        })
+        self.tables(
+            &serde_json::to_value(report)?,
+            &report.to_markdown(),
+            &folder.join("accuracy.md"),
+        )
+    }
+
+    pub(crate) fn accuracy_over_seeds(&self, folder: &Path, report: &AccuracyOverSeeds) -> Result<()> {
+        self.tables(
+            &serde_json::to_value(report)?,
+            &report.to_markdown(),
+            &folder.join("accuracy.md"),
+        )
     }
 
     pub(crate) fn recipes(&self, folder: &Path, report: &RecipesReport) -> Result<()> {
-        self.print(&serde_json::to_value(report)?, || {
-            format!(
-                "{}\nwrote {}",
-                report.to_markdown(),
-                folder.join("recipes.md").display()
-            )
-        })
+        self.tables(
+            &serde_json::to_value(report)?,
+            &report.to_markdown(),
+            &folder.join("recipes.md"),
+        )
+    }
+
+    /// A report's tables, and the file that has them.
+    fn tables(&self, json: &Value, tables: &str, file: &Path) -> Result<()> {
+        self.print(json, || format!("{tables}\nwrote {}", file.display()))
     }
 
     pub(crate) fn demo(&self, summary: &DemoSummary) -> Result<()> {

@@ -59,8 +59,9 @@ mod tilt_angles;
 mod train;
 
 pub use accuracy::{
-    AccuracyJob, AccuracyReport, AccuracySize, ClassScores, CurvePoint, Looking, MethodScores, ParticleClass,
-    Recipe, RecipeRow, RecipeRun, RecipesReport, SizeGroup, bench_accuracy, bench_recipes,
+    AccuracyJob, AccuracyOverSeeds, AccuracyReport, AccuracySize, ClassScores, CurvePoint, Looking,
+    MethodScores, ParticleClass, Recipe, RecipeRow, RecipeRun, RecipesReport, SizeGroup, bench_accuracy,
+    bench_accuracy_over_seeds, bench_recipes,
 };
 pub use annotations::{EditedList, ListState, read_edited_list, read_list, write_edited_list};
 pub use average::{AverageJob, Averaged, CurveResolution, MoreParticles, average_particles};

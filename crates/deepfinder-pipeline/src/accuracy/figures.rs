@@ -1,15 +1,19 @@
 use plotters::prelude::*;
 
 use super::report::AccuracyReport;
+use super::{deviation, mean};
 use crate::canvas::class_colour;
 use crate::{PipelineError, Result};
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// F1 of each class as a group of bars, one for each method.
-pub(super) fn classes_svg(report: &AccuracyReport) -> Result<String> {
+/// F1 of each class as a group of bars, one for each method: its mean over the reports of several seeds, with their standard
+/// deviation to both sides.
+pub(super) fn classes_svg(reports: &[AccuracyReport]) -> Result<String> {
     let mut svg = String::new();
-    drawn(draw_classes(&mut svg, report))?;
+    if let Some(first) = reports.first() {
+        drawn(draw_classes(&mut svg, first, reports))?;
+    }
     Ok(svg)
 }
 
@@ -30,7 +34,7 @@ fn colour(method: usize) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-fn draw_classes(svg: &mut String, report: &AccuracyReport) -> Drawn {
+fn draw_classes(svg: &mut String, report: &AccuracyReport, reports: &[AccuracyReport]) -> Drawn {
     let (classes, methods) = (report.classes.len(), report.methods.len());
     let width = (160 + 24 * classes * (methods + 1)).max(480) as u32;
     let area = SVGBackend::with_string(svg, (width, 400)).into_drawing_area();
@@ -59,17 +63,27 @@ fn draw_classes(svg: &mut String, report: &AccuracyReport) -> Drawn {
     let bar = 0.8 / methods.max(1) as f64;
     for (i, method) in report.methods.iter().enumerate() {
         let colour = colour(i);
-        let bars = method.classes.iter().enumerate().filter_map(|(class, scores)| {
-            let left = class as f64 + 0.1 + i as f64 * bar;
-            Some(Rectangle::new(
-                [(left, 0.0), (left + 0.9 * bar, (*scores)?.f1)],
-                colour.filled(),
-            ))
+        // Where each bar begins, and F1 with each seed.
+        let scores = (0..classes).map(|class| {
+            let of_class = |report: &AccuracyReport| Some((*report.methods.get(i)?.classes.get(class)?)?.f1);
+            let f1: Vec<f64> = reports.iter().filter_map(of_class).collect();
+            (class as f64 + 0.1 + i as f64 * bar, f1)
+        });
+        let scores: Vec<(f64, Vec<f64>)> = scores.filter(|(_, f1)| !f1.is_empty()).collect();
+        let bars = scores.iter().map(|(left, f1)| {
+            let top = mean(f1.iter().copied());
+            Rectangle::new([(*left, 0.0), (left + 0.9 * bar, top)], colour.filled())
         });
         chart
             .draw_series(bars)?
             .label(method.name.clone())
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
+        let whiskers = scores.iter().filter(|(_, f1)| f1.len() > 1).map(|(left, f1)| {
+            let (middle, centre) = (left + 0.45 * bar, mean(f1.iter().copied()));
+            let ends = [centre - deviation(f1), centre + deviation(f1)];
+            PathElement::new(ends.map(|end| (middle, end)).to_vec(), BLACK.stroke_width(2))
+        });
+        chart.draw_series(whiskers)?;
     }
     chart
         .configure_series_labels()
@@ -110,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_score_has_a_bar_and_every_point_a_mark() {
-        let svg = classes_svg(&example()).unwrap();
+        let svg = classes_svg(&[example()]).unwrap();
         let filled = |method: usize| {
             let RGBColor(r, g, b) = colour(method);
             svg.matches(&format!("fill=\"#{r:02X}{g:02X}{b:02X}\"")).count()
@@ -118,6 +132,12 @@ mod tests {
         // Each method's bars and its mark in the legend.
         assert_eq!((filled(0), filled(1)), (4, 2));
         assert!(svg.contains("shapes") && svg.contains("F1"));
+        let lines = |reports: &[AccuracyReport]| classes_svg(reports).unwrap().matches("<polyline").count();
+        assert_eq!(
+            lines(&[example(), example()]) - lines(&[example()]),
+            4,
+            "a whisker a bar"
+        );
         let svg = curve_svg("iterations", "F1", [(10.0, 0.1), (20.0, 0.4)].into_iter()).unwrap();
         assert_eq!(svg.matches("<circle").count(), 2);
     }

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use deepfinder_core::{Label, LabelMap, ParticleList, Volume};
 use deepfinder_io::{ReadOptions, read_label_map, read_particles, write_mrc, write_particles};
-use deepfinder_train::RunFolder;
+use deepfinder_train::{EpochMetrics, RunFolder};
 
 use super::Bench;
 use super::report::{AccuracyReport, ClassScores, CurvePoint, MethodScores, ParticleClass, SizeGroup};
@@ -19,47 +19,57 @@ use crate::{
 const PUBLISHED_RADII: [f64; 12] = [6.0, 6.0, 3.0, 6.0, 6.0, 7.0, 6.0, 4.0, 4.0, 3.0, 10.0, 8.0];
 
 impl Bench<'_> {
-    /// All methods.
-    pub(super) fn measure(&mut self) -> Result<AccuracyReport> {
-        let classes = self.classes()?;
+    /// All methods; each is handed on as soon as it is scored, with those before it.
+    pub(super) fn measure(
+        &mut self,
+        report_so_far: impl Fn(&AccuracyReport) -> Result<()>,
+    ) -> Result<AccuracyReport> {
         let size = &self.job.size;
+        let mut report = AccuracyReport {
+            size: size.name.clone(),
+            seed: self.job.seed,
+            shape: size.shape,
+            training_iterations: 0,
+            classes: self.classes()?,
+            methods: Vec::new(),
+            training_size: Vec::new(),
+            iterations: Vec::new(),
+        };
         let shapes = self.project("shapes", Targets::Shapes, size.training)?;
-        let spheres = self.project("spheres", Targets::Spheres, size.training)?;
-        let fewer = size.fewer.clone();
-        let mut methods = vec![
-            self.network("multi-class, shapes", &shapes)?,
-            self.network("multi-class, spheres", &spheres)?,
-            self.one_class_at_a_time()?,
-            self.template_matching(&classes)?,
-        ];
-        if let Some(weights) = self.job.published.clone() {
-            methods.push(self.published(&weights)?);
+        let scores = self.network("multi-class, shapes", &shapes)?;
+        let epochs = epochs_of_run(&RunFolder::new(shapes.output_path("train")))?;
+        report.training_iterations = epochs.last().map_or(0, |epoch| epoch.step as usize);
+        let point = |epoch: &EpochMetrics| CurvePoint {
+            at: epoch.step as f64,
+            mean_f1: epoch.decisive().mean_f1,
+        };
+        report.iterations = epochs.iter().map(point).collect();
+        let all = size_point(&shapes, &scores)?;
+        report.methods.push(scores);
+        report_so_far(&report)?;
+        if self.job.size.spheres {
+            let spheres = self.project("spheres", Targets::Spheres, self.job.size.training)?;
+            report
+                .methods
+                .push(self.network("multi-class, spheres", &spheres)?);
+            report_so_far(&report)?;
         }
-        let mut training_size = Vec::new();
-        for tomograms in fewer {
+        let matching = self.template_matching(&report.classes)?;
+        report.methods.extend(matching);
+        report_so_far(&report)?;
+        report.methods.push(self.one_class_at_a_time()?);
+        report_so_far(&report)?;
+        if let Some(weights) = self.job.published.clone() {
+            report.methods.push(self.published(&weights)?);
+        }
+        for tomograms in self.job.size.fewer.clone() {
             let project = self.project(format!("shapes-{tomograms}"), Targets::Shapes, tomograms)?;
             let scores = self.network("fewer", &project)?;
-            training_size.push(size_point(&project, &scores)?);
+            report.training_size.push(size_point(&project, &scores)?);
         }
-        training_size.push(size_point(&shapes, &methods[0])?);
-        let epochs = epochs_of_run(&RunFolder::new(shapes.output_path("train")))?;
-        let iterations: Vec<CurvePoint> = epochs
-            .iter()
-            .map(|epoch| CurvePoint {
-                at: epoch.step as f64,
-                mean_f1: epoch.decisive().mean_f1,
-            })
-            .collect();
-        Ok(AccuracyReport {
-            size: self.job.size.name.clone(),
-            seed: self.job.seed,
-            shape: self.job.size.shape,
-            training_iterations: epochs.last().map_or(0, |epoch| epoch.step as usize),
-            classes,
-            methods,
-            training_size,
-            iterations,
-        })
+        report.training_size.push(all);
+        report_so_far(&report)?;
+        Ok(report)
     }
 
     pub(super) fn classes(&self) -> Result<Vec<ParticleClass>> {

@@ -6,6 +6,7 @@ mod methods;
 mod recipe_report;
 mod recipes;
 mod report;
+mod seeds;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::{PROJECT_FILE, PipelineError, Precision, Project, Result, Split};
 pub use recipe_report::{RecipeRow, RecipeRun, RecipesReport};
 pub use recipes::{Looking, Recipe, bench_recipes};
 pub use report::{AccuracyReport, ClassScores, CurvePoint, MethodScores, ParticleClass, SizeGroup};
+pub use seeds::{AccuracyOverSeeds, bench_accuracy_over_seeds};
 pub use size::AccuracySize;
 
 /// An accuracy benchmark.
@@ -44,19 +46,26 @@ pub struct AccuracyJob {
 ///
 /// All methods look for the same particles in the same tomogram, which none has seen. What each needs to choose is chosen
 /// on the validation tomogram: the best epoch of a network, the threshold of each template. The folder then holds
-/// `accuracy.json`, `accuracy.md` and three figures; each method's project stands in a folder of its own.
+/// `accuracy.json`, `accuracy.md` and three figures, written after each method, so that a benchmark that is cut short says what
+/// it has measured; it goes on where it stopped. Each method's project stands in a folder of its own.
 ///
 /// # Errors
 /// Where the folder holds something else or cannot be written, and as the stages.
 pub fn bench_accuracy(job: &AccuracyJob, device: &Device, progress: &dyn Progress) -> Result<AccuracyReport> {
     let mut bench = Bench::begin(job, device, progress)?;
-    let report = bench.measure()?;
-    let write = |name: &str, text: &str| write_file_atomically(&job.folder.join(name), text.as_bytes());
+    bench.measure(|report| write_report(&job.folder, report))
+}
+
+fn write_report(folder: &Path, report: &AccuracyReport) -> Result<()> {
+    let write = |name: &str, text: &str| write_file_atomically(&folder.join(name), text.as_bytes());
     let json =
-        serde_json::to_string_pretty(&report).map_err(|error| PipelineError::input(error.to_string()))?;
+        serde_json::to_string_pretty(report).map_err(|error| PipelineError::input(error.to_string()))?;
     write("accuracy.json", &json)?;
     write("accuracy.md", &report.to_markdown())?;
-    write("accuracy.svg", &figures::classes_svg(&report)?)?;
+    write(
+        "accuracy.svg",
+        &figures::classes_svg(std::slice::from_ref(report))?,
+    )?;
     if !report.training_size.is_empty() {
         let points = report.training_size.iter().map(|point| (point.at, point.mean_f1));
         let svg = figures::curve_svg("particles to learn from", "mean F1 of the classes", points)?;
@@ -71,7 +80,7 @@ pub fn bench_accuracy(job: &AccuracyJob, device: &Device, progress: &dyn Progres
         )?;
         write("iterations.svg", &svg)?;
     }
-    Ok(report)
+    Ok(())
 }
 
 /// A benchmark under way.
@@ -92,6 +101,8 @@ fn simulated(job: &AccuracyJob, progress: &dyn Progress) -> Result<Project> {
         shape: job.size.shape,
         particles_per_class: job.size.particles_per_class,
         crowders: job.size.crowders,
+        membranes: job.size.membranes,
+        gold_beads: job.size.gold_beads,
         seed: job.seed,
         ..SimParams::default()
     };
@@ -151,6 +162,35 @@ impl<'a> Bench<'a> {
     }
 }
 
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0_f64), |(sum, count), value| (sum + value, count + 1.0));
+    sum / count.max(1.0)
+}
+
+/// Mean and standard deviation (of a sample) as a cell of a table.
+fn spread(values: &[f64], decimals: usize, signed: bool) -> String {
+    if values.is_empty() {
+        return "–".to_owned();
+    }
+    let centre = mean(values.iter().copied());
+    let shown = if signed {
+        format!("{centre:+.decimals$}")
+    } else {
+        format!("{centre:.decimals$}")
+    };
+    if values.len() == 1 {
+        return shown;
+    }
+    format!("{shown} ± {:.decimals$}", deviation(values))
+}
+
+/// Standard deviation of a sample.
+fn deviation(values: &[f64]) -> f64 {
+    let centre = mean(values.iter().copied());
+    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
+    (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -199,8 +239,9 @@ pub(crate) mod tests {
             [
                 "multi-class, shapes",
                 "multi-class, spheres",
-                "one class at a time",
-                "template matching"
+                "template matching",
+                "templates in competition",
+                "one class at a time"
             ]
         );
         for method in &report.methods {

@@ -2,9 +2,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::AccuracyJob;
 use super::recipes::Recipe;
 use super::report::{ClassScores, ParticleClass};
+use super::{AccuracyJob, mean, spread};
 
 /// What the parts of a recipe are worth.
 #[derive(Debug, Clone, Serialize)]
@@ -117,10 +117,10 @@ impl RecipesReport {
                 "| {} | {} | {} | {} | {} | {} | {} |",
                 row.recipe.name,
                 row.runs.len(),
-                spread(&row.runs.iter().map(f1).collect::<Vec<_>>(), false),
-                spread(&gains(base, row, f1), true),
-                spread(&row.runs.iter().map(dice).collect::<Vec<_>>(), false),
-                spread(&gains(base, row, dice), true),
+                spread(&row.runs.iter().map(f1).collect::<Vec<_>>(), 3, false),
+                spread(&gains(base, row, f1), 3, true),
+                spread(&row.runs.iter().map(dice).collect::<Vec<_>>(), 3, false),
+                spread(&gains(base, row, dice), 3, true),
                 per_class.join(" / "),
             );
         }
@@ -135,29 +135,6 @@ fn gains(base: &RecipeRow, row: &RecipeRow, of: impl Fn(&RecipeRun) -> f64) -> V
         Some(of(run) - of(other))
     });
     pairs.collect()
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0.0_f64), |(sum, count), value| (sum + value, count + 1.0));
-    sum / count.max(1.0)
-}
-
-/// Mean and standard deviation (of a sample) as a cell of a table.
-fn spread(values: &[f64], signed: bool) -> String {
-    if values.is_empty() {
-        return "–".to_owned();
-    }
-    let centre = mean(values.iter().copied());
-    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
-    let shown = if signed {
-        format!("{centre:+.3}")
-    } else {
-        format!("{centre:.3}")
-    };
-    if values.len() == 1 {
-        return shown;
-    }
-    format!("{shown} ± {:.3}", (squares / (values.len() - 1) as f64).sqrt())
 }
 
 #[cfg(test)]
