@@ -37,7 +37,7 @@ fn refused(bench: &Bench, arguments: &str, said: &[&str]) {
 fn the_accuracy_benchmark_refuses_seeds_and_sizes_that_it_cannot_take() {
     let bench = bench();
     let measure = |arguments: &str, said: &[&str]| {
-        refused(&bench, &format!("bench-accuracy -o found {arguments}"), said)
+        refused(&bench, &format!("bench-accuracy -o found {arguments}"), said);
     };
     measure("--size huge", &["`huge`", "small, medium or full"]);
     measure("--seed 1 --seeds 1,2", &["--seed", "--seeds", "use one of them"]);

@@ -216,6 +216,7 @@ mod library {
                 let operand = inputs.get(index).and_then(|input| input.from(value));
                 match operand {
                     Some(Operand::F32(view)) => view.device_ptr(&stream).0,
+                    Some(Operand::F64(view)) => view.device_ptr(&stream).0,
                     Some(Operand::Bf16(view)) => view.device_ptr(&stream).0,
                     Some(Operand::U8(view)) => view.device_ptr(&stream).0,
                     None => 0,
