@@ -73,7 +73,7 @@ impl PrepackedUpsample {
         })
     }
 
-    /// The same layer for input and output with halos, as [`PrepackedConv3d::with_halos`].
+    /// The same layer for input and output with halos, as [`PrepackedConv3d::with_halos`](crate::PrepackedConv3d::with_halos).
     ///
     /// # Errors
     /// Where the layer is not for bf16.
@@ -89,7 +89,7 @@ impl PrepackedUpsample {
     }
 
     /// Writes the first planes of the result for `input`, `[N, C, D, H, W]`, into `output`, `[N, O, 2d, 2H, 2W]` with
-    /// d ≤ D: as many as it has. It has to be channels-last in memory, as for [`PrepackedConv3d::write`].
+    /// d ≤ D: as many as it has. It has to be channels-last in memory, as for [`PrepackedConv3d::write`](crate::PrepackedConv3d::write).
     ///
     /// # Errors
     /// Where shapes or element types don't fit, or `output` has another layout or shares memory with `input`.
