@@ -11,7 +11,8 @@
 //!
 //! For training without candle's own walk back, which adds each gradient to zeros of its own, there are the layers'
 //! gradients one by one: [`conv3d_gradients`] and its neighbours. For inference there are [`PrepackedConv3d`], [`PrepackedUpsample`] and [`max_pool2_into`]: weights prepared once, and
-//! results written into memory that is there already.
+//! results written into memory that is there already; in bf16 also volumes with a halo of zeros ([`haloed_zeros`]), which are
+//! read where they are.
 //!
 //! Volumes may be bf16, with parameters in f32: products are then of bf16 and sums of f32, on AMX where the machine has it.
 //!
