@@ -32,8 +32,14 @@ pub(crate) fn zeros<T: Value>(length: usize) -> Vec<T> {
     let mut values: Vec<T> = Vec::with_capacity(length);
     let room = &mut values.spare_capacity_mut()[..length];
     prefer_huge_pages(room);
-    room.par_chunks_mut(CHUNK / size_of::<T>())
-        .for_each(|chunk| chunk.fill(MaybeUninit::new(T::ZERO)));
+    let chunk = CHUNK / size_of::<T>();
+    let fill = |room: &mut [MaybeUninit<T>]| room.fill(MaybeUninit::new(T::ZERO));
+    if length <= chunk {
+        // Waking other threads would take longer.
+        fill(room);
+    } else {
+        room.par_chunks_mut(chunk).for_each(fill);
+    }
     #[expect(unsafe_code, reason = "a vector cannot know that others have filled it")]
     // SAFETY: there is room for as many values, and all have been written just now.
     unsafe {

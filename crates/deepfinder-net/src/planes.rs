@@ -75,13 +75,8 @@ impl Planes {
     pub(crate) fn pool(&mut self, planes: &Tensor) -> Result<()> {
         let (_, channels, depth, height, width) = planes.dims5()?;
         // The halo's row and column are left over.
-        let (halo, pooled) = (usize::from(self.halo), |side: usize| side / 2);
-        let shape = [
-            channels,
-            pooled(depth),
-            pooled(height) + halo,
-            pooled(width) + halo,
-        ];
+        let halo = usize::from(self.halo);
+        let shape = [channels, depth / 2, height / 2 + halo, width / 2 + halo];
         let pool = if self.halo {
             max_pool2_with_halos
         } else {

@@ -77,13 +77,7 @@ pub fn max_pool2_forward_stored<T: Value>(
         .for_each(|(index, out)| {
             let plane_len = rows_in * row_in;
             let first = index / rows * 2 * plane_len + index % rows * 2 * row_in;
-            let starts = [
-                first,
-                first + row_in,
-                first + plane_len,
-                first + plane_len + row_in,
-            ];
-            let rows = starts.map(|start| &input[start..][..2 * width * channels]);
+            let rows = corners(first, row_in, plane_len).map(|start| &input[start..][..2 * width * channels]);
             let out = &mut out[..width * channels];
             isa.run(Greatest { channels, rows, out });
         });
@@ -119,9 +113,8 @@ impl<T: Value> PlainLoop for Greatest<'_, T> {
 }
 
 /// Where the four input rows of an output row begin, in the order (z, y).
-fn corners(first: usize, row_len: usize, height: usize) -> [usize; 4] {
-    let plane = 2 * height * row_len;
-    [first, first + row_len, first + plane, first + plane + row_len]
+fn corners(first: usize, row: usize, plane: usize) -> [usize; 4] {
+    [first, first + row, first + plane, first + plane + row]
 }
 
 /// Adds the gradient of the input to `sum`: each result's goes to the first of its greatest voxels (in the order z, y, x).
@@ -152,7 +145,7 @@ pub fn add_max_pool2_gradient<T: Value>(
                 open.clear();
                 open.extend_from_slice(&gradient[row..][..row_len / 2]);
                 greatest.resize(row_len / 2, T::ZERO);
-                let corners = corners(2 * y * row_len, row_len, height);
+                let corners = corners(2 * y * row_len, row_len, 2 * height * row_len);
                 let rows = corners.map(|start| &slab_in[start..start + row_len]);
                 isa.run(Greatest {
                     channels,
