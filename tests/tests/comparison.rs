@@ -106,6 +106,16 @@ fn a_part_of_a_list_is_simulated_from_its_corner() {
     bench
         .run("simulate -o none -c 1u6g --crop-from 0,0,0")
         .refused(&["--particles-from"]);
+    // How many others there are is asked for beside the list, where there are others.
+    let line =
+        "simulate -c 1u6g --particles-from all.csv --shape 36,40,44 --crop-from 20,30,40 --particles 2 -o";
+    bench.run(&format!("{line} none")).refused(&["--tomograms"]);
+    bench.run(&format!("{line} both --tomograms 1")).success();
+    let count = |name: &str| {
+        let list = bench.path(&format!("both/{name}_particles.xml"));
+        read_particles(&list, &ReadOptions::default()).unwrap().len()
+    };
+    assert_eq!((count("tomo1"), count("tomo2")), (2, 1));
 }
 
 #[test]

@@ -49,11 +49,11 @@ struct SpecimenArgs {
     /// [default: five of them]
     #[arg(long = "class", short = 'c', value_name = "NAME=FILE")]
     classes: Vec<String>,
-    /// Particles of each class in each tomogram
+    /// Particles of each class in each tomogram; with --particles-from in those to train on or validate with
     #[arg(long, value_name = "N")]
     particles: Option<usize>,
     /// Put the particles of this list into the tomogram to test, instead of random ones
-    #[arg(long, value_name = "LIST", conflicts_with = "particles")]
+    #[arg(long, value_name = "LIST")]
     particles_from: Option<PathBuf>,
     /// Of that list only the particles in a box as large as the tomogram, which begins at this voxel; positions are
     /// counted from there
@@ -151,9 +151,20 @@ impl SimulateArgs {
             }
         }
         let others = usize::from(specimen.particles_from.is_none());
+        let (training, validation) = (
+            self.tomograms.unwrap_or(3 * others),
+            self.validation.unwrap_or(others),
+        );
+        if others == 0 && training + validation == 0 && specimen.particles.is_some() {
+            return Err(PipelineError::Input {
+                what: "`--particles` is for tomograms beside that of `--particles-from`: leave it out, or ask for some \
+                       with `--tomograms`"
+                    .to_owned(),
+            });
+        }
         Ok(SimulateJob {
-            training: self.tomograms.unwrap_or(3 * others),
-            validation: self.validation.unwrap_or(others),
+            training,
+            validation,
             classes,
             structures: StructureOptions {
                 voxel_size: voxel_size(specimen.voxel_size)?,

@@ -58,6 +58,14 @@ fn draw_classes(svg: &mut String, report: &AccuracyReport, reports: &[AccuracyRe
         .light_line_style(WHITE)
         .x_labels(2 * classes + 1)
         .x_label_formatter(&name_at)
+        // F1 ends at 1, the axis does not.
+        .y_label_formatter(&|y| {
+            if *y < 1.1 {
+                format!("{y:.1}")
+            } else {
+                String::new()
+            }
+        })
         .y_desc("F1")
         .draw()?;
     let bar = 0.8 / methods.max(1) as f64;
