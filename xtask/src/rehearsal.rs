@@ -18,8 +18,9 @@ const COUNTED: [i64; 2] = [3, 13];
 /// Iterations that are run by the emulator, where each takes seconds.
 const RUN: i64 = 3;
 
-/// How far what they came to may be from the processor's, relatively, by what volumes are computed in.
-const TOLERANCES: [(&str, f64); 2] = [("f32", 1e-3), ("bf16", 3e-2)];
+/// How far what they came to may be from the processor's, relatively, by what volumes are computed in. In bf16 a GPU rounds
+/// logits, biases and gradients of weights too, and Adam's first steps are as long for small gradients as for large ones.
+const TOLERANCES: [(&str, f64); 2] = [("f32", 1e-4), ("bf16", 6e-2)];
 
 type Numbers<T> = BTreeMap<String, T>;
 
@@ -57,6 +58,8 @@ impl Stage {
         program.arg(iterations.to_string()).args(arguments);
         program.env("LD_LIBRARY_PATH", &self.libraries);
         program.env("CUDA_STAND_IN_COUNTS", &file);
+        // The processor's fast algorithm in f32 rounds otherwise than sums of products, which a GPU adds up.
+        program.env("DEEPFINDER_ISA", "scalar");
         if run {
             program.env("CUDA_STAND_IN_RUN", "1");
         }

@@ -195,20 +195,20 @@ mod tests {
         for clip in [f64::INFINITY, 8.0] {
             let (mut adam, variable) = start();
             let found = descend(&mut adam, &variable, 5, clip);
-            let mut x = [0f64, 1.0, 10.0];
-            let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
+            // Values and both means.
+            let mut expected = [0f64, 1.0, 10.0].map(|x| [x, 0.0, 0.0]);
             for t in 1..=5 {
-                let gradient = x.map(|x| 2.0 * (x - 3.0));
+                let gradient = expected.map(|[x, ..]| 2.0 * (x - 3.0));
                 let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
-                for i in 0..3 {
-                    let g = gradient[i] * (clip / norm).min(1.0);
-                    m[i] = 0.9 * m[i] + 0.1 * g;
-                    v[i] = 0.999 * v[i] + 0.001 * g * g;
-                    let (m, v) = (m[i] / (1.0 - 0.9f64.powi(t)), v[i] / (1.0 - 0.999f64.powi(t)));
-                    x[i] -= 0.1 * m / (v.sqrt() + 1e-8);
+                for ([x, m, v], g) in expected.iter_mut().zip(gradient) {
+                    let g = g * (clip / norm).min(1.0);
+                    *m = 0.9 * *m + 0.1 * g;
+                    *v = 0.999 * *v + 0.001 * g * g;
+                    let (m, v) = (*m / (1.0 - 0.9f64.powi(t)), *v / (1.0 - 0.999f64.powi(t)));
+                    *x -= 0.1 * m / (v.sqrt() + 1e-8);
                 }
             }
-            for (found, expected) in found.iter().zip(x) {
+            for (found, [expected, ..]) in found.iter().zip(expected) {
                 assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
             }
         }

@@ -44,21 +44,19 @@ fn rows_and_their_gradients_are_those_of_plain_operations() -> Result<()> {
         let made = Tensor::full(f32::NAN, (rows, values), &Device::Cpu)?;
         parts.push((of, gradient, made, identity));
     }
-    let with = |tensor: fn(&([Var; 3], Tensor, Tensor, Option<usize>)) -> &Tensor| {
-        let pairs = parts.iter().map(move |all| {
-            let ([directions, gains, means], _, _, identity) = all;
-            let of = StandardisedRows {
-                directions,
-                gains,
-                means,
-                identity: *identity,
-            };
-            (of, tensor(all))
-        });
-        pairs.collect::<Vec<_>>()
-    };
-    standardise_rows(&with(|all| &all.2))?;
-    let found = standardise_rows_gradients(&with(|all| &all.1))?;
+    let (mut rows, mut of_rows) = (Vec::new(), Vec::new());
+    for ([directions, gains, means], gradient, made, identity) in &parts {
+        let of = StandardisedRows {
+            directions,
+            gains,
+            means,
+            identity: *identity,
+        };
+        rows.push((of, made));
+        of_rows.push((of, gradient));
+    }
+    standardise_rows(&rows)?;
+    let found = standardise_rows_gradients(&of_rows)?;
     for ((of, gradient, made, identity), found) in parts.iter().zip(found) {
         let [directions, gains, means] = of;
         let expected = plain(directions, gains, means, *identity)?;

@@ -97,8 +97,8 @@ fn a_step_of_adam_is_that_of_the_paper() {
         assert_eq!(scale < 1.0, step == clipped);
         for (of, after) in tensors.chunks(4).zip(after.chunks(4)) {
             let mut expected = [of[0].clone(), Vec::new(), Vec::new(), Vec::new()];
-            for i in 0..of[0].len() {
-                let [gradient, before, first, second] = [0, 1, 2, 3].map(|part| of[part][i]);
+            for (i, gradient) in of[0].iter().enumerate() {
+                let [before, first, second] = [1, 2, 3].map(|part| of[part][i]);
                 // As candle does it on the processor: constants are rounded first.
                 let mean = first * 0.9 + gradient * ((1.0 - 0.9_f64) * scale) as f32;
                 let square =
