@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
 use crate::metadata::cargo;
+use crate::rehearsal;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Bundle,
     /// Type-check the CUDA code, with a stand-in for NVIDIA's compiler; kernels too where the compiler is set up
     Check,
+    /// Train with a stand-in for a GPU: count what a step asks for, and compare what it learns with the processor
+    Rehearse,
 }
 
 /// A bundle is carried to other machines.
@@ -32,11 +35,12 @@ pub(crate) fn run(root: &Path, command: &Command) -> Result<()> {
         Command::Build => build(root).map(|program| println!("{}", program.display())),
         Command::Bundle => bundle(root),
         Command::Check => check(root),
+        Command::Rehearse => rehearsal::rehearse(root),
     }
 }
 
 /// Target folder of CUDA builds: their crates have other features, and would replace those of the usual builds.
-fn target(root: &Path) -> PathBuf {
+pub(crate) fn target(root: &Path) -> PathBuf {
     root.join("target/cuda")
 }
 
@@ -50,11 +54,11 @@ fn toolkit(root: &Path) -> Option<PathBuf> {
         .find(|home| home.join("bin/nvcc").exists())
 }
 
-fn scripts(root: &Path) -> PathBuf {
+pub(crate) fn scripts(root: &Path) -> PathBuf {
     root.join("xtask/cuda")
 }
 
-fn succeed(command: &mut Process) -> Result<()> {
+pub(crate) fn succeed(command: &mut Process) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command
         .status()
@@ -75,7 +79,7 @@ fn setup(root: &Path) -> Result<()> {
 }
 
 /// Cargo with another compiler wrapper and target folder, for CUDA at that place.
-fn cuda_cargo(root: &Path, home: &Path, wrapper: &Path) -> Result<Process> {
+pub(crate) fn cuda_cargo(root: &Path, home: &Path, wrapper: &Path) -> Result<Process> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths([home.join("bin")].into_iter().chain(std::env::split_paths(&path)))
         .context("PATH cannot be extended")?;
@@ -106,7 +110,7 @@ fn executable(from: &Path, to: &Path) -> Result<PathBuf> {
     Ok(to.to_owned())
 }
 
-fn wrapper(root: &Path) -> Result<PathBuf> {
+pub(crate) fn wrapper(root: &Path) -> Result<PathBuf> {
     executable(&scripts(root).join("rustc.sh"), &target(root).join("rustc.sh"))
 }
 
@@ -188,15 +192,21 @@ const LIBRARIES: [&str; 8] = [
     "cuda", "cublas", "cublasLt", "curand", "nvrtc", "cudart", "cudnn", "nccl",
 ];
 
-/// # Errors
-/// Where the CUDA code or, where there is a compiler for them, the kernels do not compile.
-pub(crate) fn check(root: &Path) -> Result<()> {
+/// A folder like that of NVIDIA's compiler, for builds whose kernels are not run.
+pub(crate) fn stand_in(root: &Path) -> Result<PathBuf> {
     let home = target(root).join("stand-in");
     executable(&scripts(root).join("nvcc-stand-in.sh"), &home.join("bin/nvcc"))?;
     fs::create_dir_all(home.join("lib64"))?;
     for library in LIBRARIES {
         fs::write(home.join(format!("lib64/lib{library}.a")), "!<arch>\n")?;
     }
+    Ok(home)
+}
+
+/// # Errors
+/// Where the CUDA code or, where there is a compiler for them, the kernels do not compile.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    let home = stand_in(root)?;
     let mut command = cuda_cargo(root, &home, &wrapper(root)?)?;
     command.args(["clippy", "--workspace", "--exclude", "xtask", "--all-targets"]);
     command.args(["--features", "deepfinder-cli/cudnn", "--", "--deny", "warnings"]);

@@ -19,6 +19,7 @@ mod layers;
 mod licences;
 mod metadata;
 mod reach;
+mod rehearsal;
 mod report;
 mod validate;
 mod weekly;

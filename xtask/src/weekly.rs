@@ -1,4 +1,5 @@
-//! What takes too long for every change: the readers fuzzed, our files read by other programs, particles found.
+//! What takes too long for every change: the readers fuzzed, our files read by other programs, particles found, a training on a
+//! GPU rehearsed.
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::fuzz::{self, FuzzArguments};
 use crate::interop;
 use crate::metadata::{Metadata, cargo};
+use crate::rehearsal;
 
 /// Seconds that each target is fuzzed.
 const FUZZ_SECONDS: u32 = 60;
@@ -22,6 +24,8 @@ const LEAST_F1: f64 = 0.7;
 pub(crate) fn run(root: &Path) -> Result<()> {
     println!("== interop");
     interop::run(root)?;
+    println!("== rehearsal");
+    rehearsal::rehearse(root)?;
     println!("== accuracy");
     find_particles(root)?;
     println!("== fuzz");

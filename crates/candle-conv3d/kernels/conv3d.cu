@@ -1,6 +1,7 @@
 // What a GPU is given.
 #include "correlate.cuh"
-#include "optimiser.cuh"
+#include "loss.cuh"
+#include "tensors.cuh"
 #include "windows.cuh"
 
 #define KERNEL(name, threads, parameters, call)                                                                       \

@@ -12,6 +12,8 @@ typedef __nv_bfloat16 bf16;
 
 // 16-byte aligned memory of a block.
 #define SHARED __shared__ __align__(16)
+// An argument that all threads read where it is, however it is indexed, instead of a copy for each of them.
+#define ONCE __grid_constant__
 
 __device__ __forceinline__ float to_float(float value) { return value; }
 __device__ __forceinline__ float to_float(bf16 value) { return __bfloat162float(value); }

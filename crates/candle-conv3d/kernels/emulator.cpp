@@ -1,5 +1,6 @@
 // Runs the kernels of `conv3d.cu` on the processor: reads buffers and launches from standard input, writes the buffers
-// to standard output. `src/cuda/emulator.rs` is the other end. See `emulator.h`.
+// to standard output. `src/cuda/emulator.rs` is the other end. See `emulator.h`. Where DRIVER is defined, another program has
+// buffers and launches of its own.
 #include "emulator.h"
 
 #include <cstdio>
@@ -142,6 +143,19 @@ static void run_block()
                     fail("a copy that nobody waited for");
 }
 
+// All blocks of a launch.
+static void run_grid(Dimensions grid, unsigned threads)
+{
+    gridDim = grid;
+    blockDim = {threads, 1, 1};
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                blockIdx = {x, y, z};
+                run_block();
+            }
+}
+
 // ---- copies
 
 static void arrive(const Copy &copy)
@@ -247,24 +261,38 @@ void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
 
 #include "conv3d.cu"
 
+#ifndef DRIVER
+
 struct Call {
+    Dimensions grid;
+    unsigned threads;
     std::vector<char *> pointers;
+    // Those of a `Table`, where the kernel takes one.
+    std::vector<char *> table;
     std::vector<int32_t> sizes;
 };
 
 static std::map<std::string, std::function<void(const Call &)>> kernels;
 
-// Takes a kernel's arguments from a call: pointers in order, and last its sizes.
+// Takes a kernel's arguments from a call: pointers in order, a table of more where there is one, and last its sizes.
 template <class... P> static void take(const char *name, void (*kernel)(P...))
 {
     kernels[name] = [kernel](const Call &call) {
-        if (call.pointers.size() + 1 != sizeof...(P))
+        if (call.pointers.size() + !call.table.empty() + 1 != sizeof...(P))
             fail("another number of buffers than the kernel takes");
         size_t next = 0;
         auto argument = [&](auto *kind) {
             using A = std::remove_pointer_t<decltype(kind)>;
             if constexpr (std::is_pointer_v<A>) {
                 return (A)call.pointers[next++];
+            } else if constexpr (std::is_same_v<A, Table>) {
+                // What is behind its end is touched by nobody.
+                Table table = {};
+                if (call.table.empty() || call.table.size() > std::size(table.pointers))
+                    fail("no table of pointers, or one that is too long");
+                for (size_t i = 0; i < call.table.size(); i++)
+                    table.pointers[i] = (float *)call.table[i];
+                return table;
             } else {
                 if (call.sizes.size() * 4 < sizeof(A))
                     fail("fewer sizes than the kernel takes");
@@ -276,12 +304,7 @@ template <class... P> static void take(const char *name, void (*kernel)(P...))
         // Braces fix the order.
         std::tuple<P...> arguments{argument((std::remove_const_t<P> *)nullptr)...};
         body = [&] { std::apply(kernel, arguments); };
-        for (unsigned z = 0; z < gridDim.z; z++)
-            for (unsigned y = 0; y < gridDim.y; y++)
-                for (unsigned x = 0; x < gridDim.x; x++) {
-                    blockIdx = {x, y, z};
-                    run_block();
-                }
+        run_grid(call.grid, call.threads);
     };
 }
 
@@ -350,14 +373,16 @@ int main()
         kernel_name.resize(read_one<uint32_t>());
         for (char &letter : kernel_name)
             letter = read_one<char>();
-        gridDim = {read_one<uint32_t>(), 1, 1};
-        gridDim.y = read_one<uint32_t>();
-        gridDim.z = read_one<uint32_t>();
-        blockDim = {read_one<uint32_t>(), 1, 1};
         Call call;
-        const std::vector<int32_t> places = read_integers(), offsets = read_integers();
-        for (size_t i = 0; i < places.size(); i++)
-            call.pointers.push_back(places[i] < 0 ? nullptr : buffers.at(places[i]).begin + offsets.at(i));
+        call.grid.x = read_one<uint32_t>();
+        call.grid.y = read_one<uint32_t>();
+        call.grid.z = read_one<uint32_t>();
+        call.threads = read_one<uint32_t>();
+        for (std::vector<char *> *pointers : {&call.pointers, &call.table}) {
+            const std::vector<int32_t> places = read_integers(), offsets = read_integers();
+            for (size_t i = 0; i < places.size(); i++)
+                pointers->push_back(places[i] < 0 ? nullptr : buffers.at(places[i]).begin + offsets.at(i));
+        }
         call.sizes = read_integers();
         const auto kernel = kernels.find(kernel_name);
         if (kernel == kernels.end())
@@ -370,3 +395,5 @@ int main()
         fwrite(buffer.begin, 1, buffer.bytes, stdout);
     return 0;
 }
+
+#endif

@@ -19,6 +19,7 @@ extern Dimensions threadIdx, blockIdx, blockDim, gridDim;
 #define __launch_bounds__(...)
 // Blocks run one after the other, so memory of the program is memory of the block.
 #define SHARED alignas(16) static
+#define ONCE
 
 struct bf16 {
     uint16_t bits;

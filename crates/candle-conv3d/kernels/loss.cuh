@@ -1,4 +1,4 @@
-// A loss over soft-max and labels: its sums, its value and slopes, its gradient. And the norm of all gradients.
+// A loss over soft-max and labels: its sums, its value and slopes, its gradient.
 #pragma once
 #include "voxels.cuh"
 
@@ -201,61 +201,4 @@ __device__ void class_gradient(const T *logits, const uint8_t *labels, const flo
             store(out + i * channels + c, p * (slopes[c] - mean + pull) - slopes[3 * channels + c] + own);
         }
     }
-}
-
-// The sum of what each of 256 threads has, in the first of them, in one order always.
-__device__ __forceinline__ double block_sum(double mine)
-{
-    SHARED double sums[256];
-    sums[threadIdx.x] = mine;
-    __syncthreads();
-    for (int half = 128; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half)
-            sums[threadIdx.x] += sums[threadIdx.x + half];
-        __syncthreads();
-    }
-    return sums[0];
-}
-
-struct Squares {
-    int values;
-    // Values of a part; where its sum goes.
-    int part, offset;
-};
-
-// Σ of the squares of each part. 256 threads; grid: parts.
-__device__ __forceinline__ void square_sums(const float *values, double *out, const Squares &s)
-{
-    const int begin = blockIdx.x * s.part, end = min(s.values, begin + s.part);
-    double mine = 0;
-    for (int i = begin + (int)threadIdx.x; i < end; i += 256)
-        mine += (double)values[i] * values[i];
-    const double sum = block_sum(mine);
-    if (threadIdx.x == 0)
-        out[s.offset + blockIdx.x] = sum;
-}
-
-struct StepControl {
-    int parts, unused;
-    // Largest norm of the gradient.
-    double clip;
-};
-
-// The norm of the gradient; what it is to be multiplied by; whether anything is to move, which needs a loss and a norm
-// that are numbers. One block of 256 threads.
-__device__ __forceinline__ void step_control(const double *squares, const double *loss, double *out,
-                                             const StepControl &s)
-{
-    double mine = 0;
-    for (int i = threadIdx.x; i < s.parts; i += 256)
-        mine += squares[i];
-    const double norm = sqrt(block_sum(mine));
-    if (threadIdx.x != 0)
-        return;
-    // Neither infinite nor NaN.
-    const bool finite = norm - norm == 0 && loss[0] - loss[0] == 0;
-    const double scale = norm > s.clip ? s.clip / norm : 1.;
-    out[0] = norm;
-    out[1] = finite ? scale : 0.;
-    out[2] = finite;
 }

@@ -1,6 +1,7 @@
 // Cubic windows of volumes that lie one behind the other: reflected, normalised, turned, with their labels.
 #pragma once
-#include "loss.cuh"
+#include "sums.cuh"
+#include "weights.cuh"
 
 // As `WindowPlace` in `windows.rs` has it.
 struct WindowPlace {

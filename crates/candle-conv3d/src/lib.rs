@@ -14,6 +14,9 @@
 //! results written into memory that is there already; in bf16 also volumes with a halo of zeros ([`haloed_zeros`]), which are
 //! read where they are.
 //!
+//! Kernels may be made of directions and gains ([`standardise_rows`]). All parameters of a network are moved in a few calls
+//! ([`adam_step`], [`update_averages`]), which on a GPU are a few launches.
+//!
 //! Volumes may be bf16, with parameters in f32: products are then of bf16 and sums of f32, on AMX where the machine has it.
 //!
 //! With the feature `cuda` every op also runs on NVIDIA GPUs, in f32 and bf16, through kernels of this crate; with `cudnn`
@@ -61,19 +64,19 @@ pub mod reference;
 pub const GRID: [usize; 3] = [kernels::TILE[0], 1, kernels::TILE[1]];
 
 pub use config::{Activation, Conv3dConfig, Padding};
+pub use cpu::AdamStep;
 #[cfg(feature = "cuda")]
-pub use cuda::{
-    AdamStep, ClassLoss, FoundLoss, adam_step, class_gradient, class_loss, class_sums, step_control,
-};
+pub use cuda::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
 pub use error::Conv3dError;
 pub use gpu::{CudnnError, Gpu, GpuError, cudnn_version, free_gpu_memory, gpu, gpus};
 pub use layout::to_channels_last;
 pub use memory::keep_memory;
 pub use ops::{
-    Halos, LayerGradients, PrepackedConv3d, PrepackedUpsample, add_max_pool2_gradient, add_softmax_channels,
-    argmax_channels, channels_last_zeros, conv3d, conv3d_concat, conv3d_gradients, convert, copy_planes,
-    haloed_zeros, max_pool2, max_pool2_into, max_pool2_with_halos, relu_gradient, softmax_channels,
-    upsample2_conv2, upsample2_conv2_gradients,
+    AdamTensors, Halos, LayerGradients, PrepackedConv3d, PrepackedUpsample, RowGradients, StandardisedRows,
+    adam_step, add_max_pool2_gradient, add_softmax_channels, argmax_channels, channels_last_zeros, conv3d,
+    conv3d_concat, conv3d_gradients, convert, copy_planes, haloed_zeros, max_pool2, max_pool2_into,
+    max_pool2_with_halos, relu_gradient, softmax_channels, standardise_rows, standardise_rows_gradients,
+    update_averages, upsample2_conv2, upsample2_conv2_gradients,
 };
 pub use transfer::{Download, Transfers};
 pub use windows::{LabelledVolumes, Window};

@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Var};
 
 use crate::architecture::Layer;
-use crate::parametrisation::{Reparametrised, reparametrised};
+use crate::parametrisation::{Reparametrised, chain, refresh, reparametrised};
 use crate::{Parametrisation, Precision, Result, UNet, Weights};
 
 /// A network that learns: the tensors it computes with, and the variables they are made of.
@@ -83,7 +83,7 @@ impl Learner {
     /// # Errors
     /// None but candle's.
     pub fn refresh(&self) -> Result<()> {
-        self.reparametrised.iter().try_for_each(Reparametrised::refresh)
+        refresh(&self.reparametrised)
     }
 
     /// Goes on from the gradients of the tensors to those of the variables.
@@ -91,8 +91,6 @@ impl Learner {
     /// # Errors
     /// [`NetError::NoGradient`](crate::NetError::NoGradient) where a tensor has none.
     pub fn chain(&self, gradients: &mut GradStore) -> Result<()> {
-        self.reparametrised
-            .iter()
-            .try_for_each(|parts| parts.chain(gradients))
+        chain(&self.reparametrised, gradients)
     }
 }

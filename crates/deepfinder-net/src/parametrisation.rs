@@ -1,3 +1,4 @@
+use candle_conv3d::{StandardisedRows, standardise_rows, standardise_rows_gradients};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use serde::Serialize;
@@ -136,17 +137,22 @@ pub(crate) struct Reparametrised {
     gain: Var,
     /// Mean times `√n`, `[O, 1]`.
     mean: Var,
-    shortcut: Option<Tensor>,
-    root: f64,
+    /// Values of the kernel for a pair of channels, where channels are passed through.
+    passes_through: Option<usize>,
 }
 
 impl Reparametrised {
     /// The parts of a kernel, so that they make that kernel (but for rounding).
     pub(crate) fn of(layer: &Layer, kernel: &Var) -> Result<Self> {
-        let shortcut = shortcut(layer, kernel.device())?;
+        // On the processor, so that all devices begin with the same.
+        let (device, here) = (
+            kernel.device(),
+            kernel.as_detached_tensor().to_device(&Device::Cpu)?,
+        );
+        let shortcut = shortcut(layer, &Device::Cpu)?;
         let own = match &shortcut {
-            Some(shortcut) => (kernel.as_detached_tensor() - shortcut)?,
-            None => kernel.as_detached_tensor(),
+            Some(shortcut) => (here - shortcut)?,
+            None => here,
         };
         let own = rows(&own)?;
         let root = (own.dim(1)? as f64).sqrt();
@@ -160,11 +166,10 @@ impl Reparametrised {
         let mean = (own.mean_keepdim(1)? * root)?;
         Ok(Self {
             kernel: kernel.clone(),
-            direction: Var::from_tensor(&direction)?,
-            gain: Var::from_tensor(&gain)?,
-            mean: Var::from_tensor(&mean)?,
-            shortcut,
-            root,
+            direction: Var::from_tensor(&direction.to_device(device)?)?,
+            gain: Var::from_tensor(&gain.to_device(device)?)?,
+            mean: Var::from_tensor(&mean.to_device(device)?)?,
+            passes_through: shortcut.map(|_| layer.kernel.pow(3)),
         })
     }
 
@@ -177,34 +182,33 @@ impl Reparametrised {
         ]
     }
 
-    /// Makes the kernel of what is learnt by now.
-    pub(crate) fn refresh(&self) -> Result<()> {
-        let direction = centred(&self.direction.as_detached_tensor())?;
-        let scale = (inverse_norm(&direction)? * self.gain.as_detached_tensor())?;
-        let rows = direction
-            .broadcast_mul(&scale)?
-            .broadcast_add(&(self.mean.as_detached_tensor() * (1.0 / self.root))?)?;
-        let kernel = added(rows.reshape(self.kernel.shape())?, self.shortcut.as_ref())?;
-        Ok(self.kernel.set(&kernel)?)
+    fn parts(&self) -> StandardisedRows<'_> {
+        StandardisedRows {
+            directions: &self.direction,
+            gains: &self.gain,
+            means: &self.mean,
+            identity: self.passes_through,
+        }
     }
+}
 
-    /// The gradients of what is learnt in place of the kernel's.
-    pub(crate) fn chain(&self, gradients: &mut GradStore) -> Result<()> {
-        let of_kernel = gradients
-            .remove(self.kernel.as_tensor())
-            .ok_or(NetError::NoGradient)?;
-        let of_rows = rows(&of_kernel)?;
-        let direction = centred(&self.direction.as_detached_tensor())?;
-        let inverse = inverse_norm(&direction)?;
-        let unit = direction.broadcast_mul(&inverse)?;
-        let of_gain = (&of_rows * &unit)?.sum_keepdim(1)?;
-        let of_mean = (of_rows.sum_keepdim(1)? * (1.0 / self.root))?;
-        // The kernel does not change along its own direction, nor with the mean of it.
-        let across = (centred(&of_rows)? - unit.broadcast_mul(&of_gain)?)?;
-        let scale = (inverse * self.gain.as_detached_tensor())?;
-        gradients.insert(self.direction.as_tensor(), across.broadcast_mul(&scale)?);
-        gradients.insert(self.gain.as_tensor(), of_gain);
-        gradients.insert(self.mean.as_tensor(), of_mean);
-        Ok(())
+/// Makes all kernels of what is learnt by now.
+pub(crate) fn refresh(all: &[Reparametrised]) -> Result<()> {
+    let matrices = all.iter().map(|one| (one.parts(), one.kernel.as_tensor()));
+    Ok(standardise_rows(&matrices.collect::<Vec<_>>())?)
+}
+
+/// The gradients of what is learnt in place of the kernels'.
+pub(crate) fn chain(all: &[Reparametrised], gradients: &mut GradStore) -> Result<()> {
+    let of_kernels = all.iter().map(|one| gradients.remove(&one.kernel));
+    let of_kernels: Option<Vec<_>> = of_kernels.collect();
+    let of_kernels = of_kernels.ok_or(NetError::NoGradient)?;
+    let matrices = all.iter().map(Reparametrised::parts).zip(&of_kernels);
+    let found = standardise_rows_gradients(&matrices.collect::<Vec<_>>())?;
+    for (one, found) in all.iter().zip(found) {
+        gradients.insert(&one.direction, found.directions);
+        gradients.insert(&one.gain, found.gains);
+        gradients.insert(&one.mean, found.means);
     }
+    Ok(())
 }

@@ -16,8 +16,8 @@ use crate::{NetError, Result};
 #[derive(Debug)]
 pub struct Trace {
     net: UNet,
-    /// What the loss is computed from, channels-last.
-    logits: Var,
+    /// What the loss is computed from, channels-last; on the CPU a variable, from which candle walks back.
+    logits: Tensor,
     input: Tensor,
     full: [Tensor; 2],
     full_pooled: Tensor,
@@ -61,9 +61,14 @@ impl UNet {
                 DType::F32,
             )?
         };
+        let logits = logits.permute((0, 2, 3, 4, 1))?;
         Ok(Trace {
             net: self.clone(),
-            logits: Var::from_tensor(&logits.permute((0, 2, 3, 4, 1))?)?,
+            // On a GPU the loss gives its gradient itself, and a variable would be a copy.
+            logits: match logits.device() {
+                Device::Cpu => Var::from_tensor(&logits)?.into_inner(),
+                _ => logits,
+            },
             input,
             full,
             full_pooled,
@@ -102,18 +107,17 @@ impl Trace {
     /// # Errors
     /// None but candle's.
     pub fn logits(&self) -> Result<Tensor> {
-        Ok(self.logits.as_tensor().permute((0, 4, 1, 2, 3))?)
+        Ok(self.logits.permute((0, 4, 1, 2, 3))?)
     }
 
-    /// Walks back from a loss: the gradients of the network's parameters, and of whatever else it depends on.
+    /// Walks back from a loss: the gradients of the network's parameters, and of whatever else it depends on. On the CPU
+    /// alone; elsewhere [`backward_from`](Self::backward_from) is the way.
     ///
     /// # Errors
     /// [`NetError::NoGradient`] where the loss does not depend on the logits.
     pub fn backward(self, loss: &Tensor) -> Result<GradStore> {
         let mut gradients = loss.backward()?;
-        let of_logits = gradients
-            .remove(self.logits.as_tensor())
-            .ok_or(NetError::NoGradient)?;
+        let of_logits = gradients.remove(&self.logits).ok_or(NetError::NoGradient)?;
         self.walk_back(gradients, &of_logits.permute((0, 4, 1, 2, 3))?)
     }
 

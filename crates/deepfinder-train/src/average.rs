@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use candle_conv3d::update_averages;
 use candle_core::{Tensor, Var};
 
 use crate::Result;
@@ -29,13 +30,12 @@ impl MovingAverage {
     pub(crate) fn update(&mut self, variables: &[(String, Var)], steps: u64) -> Result<()> {
         let young = (1.0 + steps as f64) / (10.0 + steps as f64);
         let decay = self.decay.min(young);
-        for ((_, mean), (_, variable)) in self.means.iter_mut().zip(variables) {
-            *mean = ((&*mean * decay)? + (variable.as_detached_tensor() * (1.0 - decay))?)?;
-        }
-        Ok(())
+        let pairs = self.means.iter().zip(variables);
+        let pairs = pairs.map(|((_, mean), (_, variable))| [mean, variable.as_tensor()]);
+        Ok(update_averages(&pairs.collect::<Vec<_>>(), decay)?)
     }
 
-    /// The means, by name of the variable.
+    /// The means, by name of the variable: the next update changes them.
     pub(crate) fn means(&self) -> impl Iterator<Item = (String, Tensor)> {
         self.means.iter().cloned()
     }
@@ -51,7 +51,7 @@ impl MovingAverage {
                 let what = format!("no average of the right shape for `{name}`");
                 return Err(wrong("ema", what));
             };
-            *mean = found.to_device(mean.device())?;
+            *mean = found.to_device(mean.device())?.copy()?;
         }
         Ok(())
     }

@@ -10,8 +10,10 @@ mod channels;
 mod conv;
 mod correlate;
 mod gather;
+mod optimiser;
 mod packed;
 mod pool;
+mod standardise;
 mod upsample;
 mod winograd;
 
@@ -22,7 +24,9 @@ pub use channels::{argmax_channels, softmax_channels, softmax_channels_gradient,
 pub use conv::{
     ConvShape, ConvWeights, Source, conv3d_forward, conv3d_input_gradient, conv3d_weight_gradient,
 };
+pub use optimiser::{AdamStep, adam_values, running_mean};
 pub use pool::{PoolShape, add_max_pool2_gradient, max_pool2_forward, max_pool2_forward_stored};
+pub use standardise::{RowsShape, standardise_rows, standardise_rows_gradient};
 pub use upsample::{
     UpsampleShape, UpsampleWeights, upsample2_conv2_forward, upsample2_conv2_input_gradient,
     upsample2_conv2_weight_gradient,

@@ -47,17 +47,14 @@ mod library {
 
     use candle_core::{
         CudaDevice, Error, Result,
-        cuda_backend::{
-            DeviceId, WrapErr,
-            cudarc::driver::{CudaSlice, CudaViewMut, DevicePtr, DevicePtrMut, sys::CUevent_flags},
-        },
+        cuda_backend::{DeviceId, WrapErr, cudarc::driver::sys::CUevent_flags},
     };
 
     use super::super::{
         convolution::{ConvolutionPlan, Direction},
         cudnn::{ALIGNMENT, Call, Handle, Preference, Way, library},
-        device::Operand,
-        program::{Element, Place, Program},
+        device::Memory,
+        program::{Element, Program},
     };
     use crate::{config::Activation, cpu::ConvShape, gpu::CudnnError};
 
@@ -199,37 +196,13 @@ mod library {
     }
 
     /// Runs a step of a program.
-    pub(in super::super) fn call<T>(
-        device: &CudaDevice,
-        call: &Call,
-        inputs: &[Operand<'_>],
-        scratch: &mut [CudaSlice<u8>],
-        mut output: CudaViewMut<'_, T>,
-    ) -> Result<()> {
+    pub(in super::super) fn call(device: &CudaDevice, call: &Call, memory: &Memory<'_>) -> Result<()> {
         let handle = handle(device).ok_or_else(|| Error::wrap(CudnnError::Off))?;
         let stream = device.cuda_stream();
         stream.context().bind_to_thread().w()?;
-        // The device's events are off (`gpu.rs`): nothing happens where what comes with an address is dropped.
-        let mut address = |place: Place| match place {
-            Place::Nowhere => 0,
-            Place::Input(index, value) => {
-                let operand = inputs.get(index).and_then(|input| input.from(value));
-                match operand {
-                    Some(Operand::F32(view)) => view.device_ptr(&stream).0,
-                    Some(Operand::F64(view)) => view.device_ptr(&stream).0,
-                    Some(Operand::Bf16(view)) => view.device_ptr(&stream).0,
-                    Some(Operand::U8(view)) => view.device_ptr(&stream).0,
-                    None => 0,
-                }
-            }
-            Place::Scratch(index) => match scratch.get_mut(index) {
-                Some(bytes) => bytes.device_ptr_mut(&stream).0,
-                None => 0,
-            },
-            Place::Output => output.device_ptr_mut(&stream).0,
-        };
-        let addresses: Vec<u64> = call.places.iter().map(|&place| address(place)).collect();
-        let workspace = call.workspace.map_or(0, |(place, _)| address(place));
+        let places = call.places.iter();
+        let addresses: Vec<u64> = places.map(|&place| memory.address(place)).collect();
+        let workspace = call.workspace.map_or(0, |(place, _)| memory.address(place));
         if addresses
             .iter()
             .any(|address| *address == 0 || !address.is_multiple_of(ALIGNMENT as u64))

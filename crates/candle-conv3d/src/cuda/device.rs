@@ -15,7 +15,10 @@ use candle_core::{
     cuda_backend::{
         CudaDType, DeviceId, WrapErr,
         cudarc::{
-            driver::{CudaModule, CudaSlice, CudaView, CudaViewMut, DeviceRepr, LaunchConfig, PushKernelArg},
+            driver::{
+                CudaModule, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut,
+                DeviceRepr, LaunchConfig, PushKernelArg,
+            },
             nvrtc::Ptx,
         },
     },
@@ -64,8 +67,17 @@ impl Operand<'_> {
         }
     }
 
+    fn address(&self, stream: &CudaStream) -> u64 {
+        match self {
+            Self::F32(view) => view.device_ptr(stream).0,
+            Self::F64(view) => view.device_ptr(stream).0,
+            Self::Bf16(view) => view.device_ptr(stream).0,
+            Self::U8(view) => view.device_ptr(stream).0,
+        }
+    }
+
     /// From that value on.
-    pub(super) fn from(&self, value: usize) -> Option<Operand<'_>> {
+    fn from(&self, value: usize) -> Option<Operand<'_>> {
         Some(match self {
             Self::F32(view) => Operand::F32(view.try_slice(value..)?),
             Self::F64(view) => Operand::F64(view.try_slice(value..)?),
@@ -93,15 +105,29 @@ pub(crate) fn read<'a>(op: &'static str, storage: &'a CudaStorage, layout: &Layo
     }
 }
 
-/// More sizes than any kernel takes.
-const SIZES: usize = 32;
-
-/// What a kernel takes by value. It reads as many as its struct has.
+/// What a kernel takes by value, padded with zeros: it reads as many as its struct has.
 #[repr(C)]
-struct Sizes([i32; SIZES]);
+struct ByValue<T, const N: usize>([T; N]);
 
-// SAFETY: an array of plain integers, laid out as in C.
-unsafe impl DeviceRepr for Sizes {}
+impl<T: Copy + Default, const N: usize> ByValue<T, N> {
+    fn of(values: impl IntoIterator<Item = T>) -> Self {
+        let mut all = [T::default(); N];
+        for (to, value) in all.iter_mut().zip(values) {
+            *to = value;
+        }
+        Self(all)
+    }
+}
+
+// SAFETY: arrays of plain integers, laid out as in C.
+unsafe impl<const N: usize> DeviceRepr for ByValue<i32, N> {}
+// SAFETY: likewise.
+unsafe impl<const N: usize> DeviceRepr for ByValue<u64, N> {}
+
+/// As many sizes as the largest struct of a kernel has, and more.
+type Sizes = ByValue<i32, 160>;
+/// The struct `Table` of `tensors.cuh`.
+type Table = ByValue<u64, 256>;
 
 /// Runs a program into new memory.
 pub(crate) fn run<T: CudaDType + DeviceRepr>(
@@ -123,6 +149,46 @@ pub(crate) fn run_into<T: DeviceRepr>(
     mut output: CudaViewMut<'_, T>,
 ) -> Result<()> {
     check_length("the output", program.output, output.len().min(program.output))?;
+    let stream = device.cuda_stream();
+    let address = output.device_ptr_mut(&stream).0;
+    run_steps(device, program, inputs, address)
+}
+
+/// Runs a program that has no result but what it changes of its inputs.
+pub(super) fn change(device: &CudaDevice, program: &Program, inputs: &[Operand<'_>]) -> Result<()> {
+    check_length("the output", program.output, 0)?;
+    run_steps(device, program, inputs, 0)
+}
+
+/// The memory of a program while it is run.
+pub(super) struct Memory<'a> {
+    stream: &'a CudaStream,
+    inputs: &'a [Operand<'a>],
+    scratch: Vec<CudaSlice<u8>>,
+    output: u64,
+}
+
+impl Memory<'_> {
+    /// Where a place is on the device, 0 for none. All work of a device goes through its one stream, in order, and its
+    /// events are off (`gpu.rs`): nothing happens where what comes with an address is dropped.
+    pub(super) fn address(&self, place: Place) -> u64 {
+        match place {
+            Place::Nowhere => 0,
+            Place::Input(index, value) => self
+                .inputs
+                .get(index)
+                .and_then(|input| input.from(value))
+                .map_or(0, |view| view.address(self.stream)),
+            Place::Scratch(index) => self
+                .scratch
+                .get(index)
+                .map_or(0, |bytes| bytes.device_ptr(self.stream).0),
+            Place::Output => self.output,
+        }
+    }
+}
+
+fn run_steps(device: &CudaDevice, program: &Program, inputs: &[Operand<'_>], output: u64) -> Result<()> {
     check_length("the inputs", program.inputs.len(), inputs.len())?;
     for (&length, input) in program.inputs.iter().zip(inputs) {
         check_length("an input", length, input.len().min(length))?;
@@ -132,13 +198,18 @@ pub(crate) fn run_into<T: DeviceRepr>(
         // SAFETY: what a step reads of it another has written (the emulator's tests begin with NaN).
         scratch.push(unsafe { device.alloc::<u8>(bytes) }?);
     }
+    let stream = device.cuda_stream();
+    let memory = Memory {
+        stream: &stream,
+        inputs,
+        scratch,
+        output,
+    };
     for step in &program.steps {
         match step {
-            Step::Launch(step) => launch(device, step, inputs, &scratch, output.slice_mut(..))?,
+            Step::Launch(step) => launch(device, step, &memory)?,
             #[cfg(feature = "cudnn")]
-            Step::Call(step) => {
-                super::choice::call(device, step, inputs, &mut scratch, output.slice_mut(..))?;
-            }
+            Step::Call(step) => super::choice::call(device, step, &memory)?,
             #[cfg(all(test, not(feature = "cudnn")))]
             Step::Call(_) => return Err(Conv3dError::GpuOnly { op: "cuDNN" }.into()),
         }
@@ -146,45 +217,19 @@ pub(crate) fn run_into<T: DeviceRepr>(
     Ok(())
 }
 
-fn launch<T>(
-    device: &CudaDevice,
-    launch: &Launch,
-    inputs: &[Operand<'_>],
-    scratch: &[CudaSlice<u8>],
-    output: CudaViewMut<'_, T>,
-) -> Result<()> {
+fn launch(device: &CudaDevice, launch: &Launch, memory: &Memory<'_>) -> Result<()> {
     let function = module(device)?.load_function(&launch.kernel).w()?;
-    let mut sizes = Sizes([0; SIZES]);
-    for (to, &size) in sizes.0.iter_mut().zip(&launch.sizes) {
-        *to = size;
+    let addresses = |places: &[Place]| places.iter().map(|place| memory.address(*place)).collect();
+    let pointers: Vec<u64> = addresses(&launch.places);
+    let in_table: Vec<u64> = addresses(&launch.table);
+    check_length("a table", in_table.len(), in_table.len().min(256))?;
+    let (table, sizes) = (Table::of(in_table), Sizes::of(launch.sizes.iter().copied()));
+    let mut arguments = memory.stream.launch_builder(&function);
+    for pointer in &pointers {
+        arguments.arg(pointer);
     }
-    let mut operands = Vec::with_capacity(launch.places.len());
-    for place in &launch.places {
-        operands.push(match *place {
-            Place::Input(index, value) => inputs.get(index).and_then(|input| input.from(value)),
-            _ => None,
-        });
-    }
-    let nowhere = 0_u64;
-    // Of a kernel's pointers one at most is the result's.
-    let mut results = [output];
-    let mut results = results.iter_mut();
-    let stream = device.cuda_stream();
-    let mut arguments = stream.launch_builder(&function);
-    for (place, operand) in launch.places.iter().zip(&operands) {
-        match (place, operand) {
-            // Written by one launch and read by the next, on the one stream of the device.
-            (Place::Scratch(index), _) => arguments.arg(&scratch[*index]),
-            (Place::Output, _) => match results.next() {
-                Some(output) => arguments.arg(output),
-                None => arguments.arg(&nowhere),
-            },
-            (_, Some(Operand::F32(view))) => arguments.arg(view),
-            (_, Some(Operand::F64(view))) => arguments.arg(view),
-            (_, Some(Operand::Bf16(view))) => arguments.arg(view),
-            (_, Some(Operand::U8(view))) => arguments.arg(view),
-            (_, None) => arguments.arg(&nowhere),
-        };
+    if !launch.table.is_empty() {
+        arguments.arg(&table);
     }
     arguments.arg(&sizes);
     let [x, y, z] = launch.grid;
@@ -195,6 +240,7 @@ fn launch<T>(
     };
     // SAFETY: pointers and sizes are those that `kernels.inc` lists for the kernel, and stay within the buffers whose
     // lengths the ops have checked; the emulator's tests hold both, with pages behind buffers that may not be touched.
+    // Inputs that a program changes are read and written on the one stream of the device, in order.
     unsafe { arguments.launch(config) }.w()?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod convolutions;
+mod tensors;
 mod training;
 mod voxels;
 mod windows;
@@ -60,7 +61,12 @@ fn emulator() -> Option<&'static PathBuf> {
 
 /// Bytes of a program's result.
 fn replay(program: &Program, inputs: &[Vec<u8>], output_bytes: usize) -> Option<Vec<u8>> {
-    let once = |order: u32| -> Option<Vec<u8>> {
+    replay_all(program, inputs, output_bytes).map(|(_, output)| output)
+}
+
+/// Bytes of all inputs behind a program, and of its result.
+fn replay_all(program: &Program, inputs: &[Vec<u8>], output_bytes: usize) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
+    let once = |order: u32| -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
         let garbage = |bytes: usize| vec![0xFF; bytes];
         let scratch = program.scratch.iter().copied().map(garbage);
         let mut buffers: Vec<Vec<u8>> = inputs
@@ -84,7 +90,13 @@ fn replay(program: &Program, inputs: &[Vec<u8>], output_bytes: usize) -> Option<
                 Step::Call(call) => called(call, &mut buffers, &place)?,
             }
         }
-        buffers.pop()
+        let output = buffers.pop()?;
+        buffers.truncate(inputs.len());
+        for (index, (after, before)) in buffers.iter().zip(inputs).enumerate() {
+            let kept = after == before || program.changed.contains(&index);
+            assert!(kept, "input {index} is changed by {:?}", program.steps);
+        }
+        Some((buffers, output))
     };
     let (forwards, backwards) = (once(0)?, once(1)?);
     assert!(
@@ -119,15 +131,20 @@ fn launched(steps: &[Step], order: u32, buffers: &[Vec<u8>], place: Placed<'_>) 
         for blocks in launch.grid.into_iter().chain([launch.threads]) {
             problem.extend(blocks.to_le_bytes());
         }
-        let places = launch.places.iter().map(|one| match place(one) {
-            Some((buffer, byte)) => (buffer as i32, byte as i32),
-            None => (-1, 0),
-        });
-        let (buffers, offsets): (Vec<i32>, Vec<i32>) = places.unzip();
-        for integers in [&buffers, &offsets, &launch.sizes] {
-            problem.extend((integers.len() as u32).to_le_bytes());
-            problem.extend(integers.iter().flat_map(|value| value.to_le_bytes()));
+        let mut integers = |values: &[i32]| {
+            problem.extend((values.len() as u32).to_le_bytes());
+            problem.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        };
+        for places in [&launch.places, &launch.table] {
+            let placed = places.iter().map(|one| match place(one) {
+                Some((buffer, byte)) => (buffer as i32, byte as i32),
+                None => (-1, 0),
+            });
+            let (buffers, offsets): (Vec<i32>, Vec<i32>) = placed.unzip();
+            integers(&buffers);
+            integers(&offsets);
         }
+        integers(&launch.sizes);
     }
     let mut child = Command::new(emulator()?)
         .stdin(Stdio::piped())

@@ -1,4 +1,4 @@
-//! Programs of a loss over soft-max and labels, and of the norm of all gradients.
+//! Programs of a loss over soft-max and labels.
 
 use super::{
     program::{Element, Place, Program, over, whole, words},
@@ -8,8 +8,6 @@ use crate::error::Conv3dError;
 
 /// Voxels of a part of the sums of a loss.
 const PART: usize = 4096;
-/// Values of a part of the sums of squares.
-const SQUARES: usize = 4096;
 /// Rows of the sums of a loss: see `loss.cuh`.
 pub(crate) const ROWS: usize = 7;
 
@@ -122,29 +120,4 @@ pub(crate) fn class_gradient(
     let values = voxels * channels;
     let inputs = [values, voxels, 4 * channels + 1];
     over_voxels(element, "class_gradient", [voxels, channels], values, &inputs)
-}
-
-/// (f32 gradients of these lengths …, f64 loss) -> f64 `[3]`: see `step_control` in `loss.cuh`.
-pub(crate) fn step_control(lengths: &[usize], clip: f64) -> Result<Program, Conv3dError> {
-    let inputs = [lengths, &[1]].concat();
-    let mut program = Program::new(Element::F32, &inputs, 3);
-    let parts = |length: &usize| length.div_ceil(SQUARES);
-    let all: usize = lengths.iter().map(parts).sum();
-    let squares = program.scratch(all * size_of::<f64>());
-    let mut offset = 0;
-    for (index, length) in lengths.iter().enumerate() {
-        program.launch(
-            "square_sums",
-            [parts(length), 1, 1],
-            256,
-            &[Place::Input(index, 0), squares],
-            &[*length, SQUARES, offset],
-        )?;
-        offset += parts(length);
-    }
-    let mut sizes = whole(&[all, 0])?;
-    sizes.extend(words(clip));
-    let places = [squares, Place::Input(lengths.len(), 0), Place::Output];
-    program.launch_typed("step_control_f64".to_owned(), [1; 3], 256, &places, &sizes)?;
-    Ok(program)
 }

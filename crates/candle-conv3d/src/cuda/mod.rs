@@ -1,7 +1,7 @@
 //! The ops on NVIDIA GPUs.
 //!
 //! What is to be launched, and on which memory, is worked out without a GPU ([`program`], [`convolution`], [`upsample`], [`voxels`],
-//! [`loss`], [`windows`]):
+//! [`loss`], [`windows`], [`optimiser`], [`standardise`]):
 //! the tests replay the very same programs with the kernels compiled for the processor (`emulator`). The other modules
 //! only allocate, launch and convert.
 
@@ -12,6 +12,7 @@ mod gather;
 mod loss;
 mod optimiser;
 mod program;
+mod standardise;
 mod upsample;
 mod voxels;
 mod windows;
@@ -35,11 +36,11 @@ mod emulator;
 pub use classes::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
 #[cfg(feature = "cudnn")]
 pub(crate) use cudnn::library as cudnn_library;
-#[cfg(feature = "cuda")]
-pub use optimiser::{AdamStep, adam_step, step_control};
 pub(crate) use {
     convolution::{ConvolutionPlan, Direction, pack_convolution},
+    optimiser::{adam, average},
     program::{Element, Program},
+    standardise::{standardise_rows, standardise_rows_gradient},
     upsample::{pack_upsample, packed_upsample, upsample, upsample_input_gradient, upsample_weight_gradient},
     voxels::{
         Region, add_softmax, argmax, max_pool, max_pool_gradient, relu_gradient, softmax, softmax_gradient,
@@ -47,7 +48,7 @@ pub(crate) use {
 };
 #[cfg(feature = "cuda")]
 pub(crate) use {
-    ops::{Input, apply, apply_into, apply_to, convolve},
+    ops::{Input, apply, apply_into, apply_to, change_tensors, check_type, convolve, from_tensors},
     packed::PackedOnGpu,
     transfer::Pinned,
     windows::windows_on_gpu,

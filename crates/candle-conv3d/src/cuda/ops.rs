@@ -1,7 +1,7 @@
 //! From candle's storages to programs and back.
 
 use candle_core::{
-    CudaStorage, DType, Layout, Result, Shape, Storage, Tensor,
+    CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor,
     backend::BackendStorage,
     cuda_backend::{CudaDType, cudarc::driver::DeviceRepr},
     op::BackpropOp,
@@ -10,7 +10,7 @@ use candle_core::{
 use super::{
     choice::run_fastest,
     convolution::{ConvolutionPlan, Direction},
-    device::{read, run, run_into},
+    device::{Operand, change, read, run, run_into},
     program::{Element, Program},
 };
 use crate::error::Conv3dError;
@@ -136,14 +136,33 @@ fn run_program_into(
     }
 }
 
-/// A new tensor of element type `T` from tensors of any number and type, which are contiguous. Nothing is walked back
-/// through it.
-pub(super) fn from_tensors<T: CudaDType + DeviceRepr>(
+/// A new tensor of element type `T` from tensors of any number and type, which are contiguous and of which the program may
+/// change some where they are. Nothing is walked back through it.
+pub(crate) fn from_tensors<T: CudaDType + DeviceRepr>(
     op: &'static str,
     inputs: &[&Tensor],
     shape: impl Into<Shape>,
     program: &Program,
 ) -> Result<Tensor> {
+    let made = with_operands(op, inputs, |device, operands| run::<T>(device, program, operands))?;
+    Ok(Tensor::from_storage(
+        Storage::Cuda(made),
+        shape,
+        BackpropOp::none(),
+        false,
+    ))
+}
+
+/// Runs a program that has no result but what it changes of its inputs.
+pub(crate) fn change_tensors(op: &'static str, inputs: &[&Tensor], program: &Program) -> Result<()> {
+    with_operands(op, inputs, |device, operands| change(device, program, operands))
+}
+
+fn with_operands<R>(
+    op: &'static str,
+    inputs: &[&Tensor],
+    run: impl FnOnce(&CudaDevice, &[Operand<'_>]) -> Result<R>,
+) -> Result<R> {
     let held: Vec<_> = inputs.iter().map(|tensor| tensor.storage_and_layout()).collect();
     let mut operands = Vec::with_capacity(held.len());
     let mut device = None;
@@ -155,12 +174,11 @@ pub(super) fn from_tensors<T: CudaDType + DeviceRepr>(
         device = Some(storage.device());
     }
     let device = device.ok_or(Conv3dError::GpuOnly { op })?;
-    let made = Storage::Cuda(run::<T>(device, program, &operands)?);
-    Ok(Tensor::from_storage(made, shape, BackpropOp::none(), false))
+    run(device, &operands)
 }
 
 /// Refuses a tensor of another type than a kernel reads.
-pub(super) fn check_type(op: &'static str, tensor: &Tensor, expected: DType) -> Result<()> {
+pub(crate) fn check_type(op: &'static str, tensor: &Tensor, expected: DType) -> Result<()> {
     match tensor.dtype() {
         found if found == expected => Ok(()),
         found => Err(Conv3dError::GpuElementType { op, found }.into()),

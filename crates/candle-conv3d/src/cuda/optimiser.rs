@@ -1,119 +1,95 @@
-//! A step of Adam.
+//! A step of Adam and of a moving average, of all tensors at once.
 
 use super::program::{Element, Place, Program, over, whole, words};
-use crate::error::Conv3dError;
+use crate::{cpu::AdamStep, error::Conv3dError};
 
-/// Constants of a step of Adam (Kingma and Ba 2015).
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(
-    not(feature = "cuda"),
-    expect(
-        unreachable_pub,
-        reason = "the functions that take it are there with the feature alone"
-    )
-)]
-pub struct AdamStep {
-    /// Decay rates of the gradient's mean and of the mean of its square.
-    pub betas: [f64; 2],
-    /// Added to the root of the mean square.
-    pub epsilon: f64,
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Which step it is, from 1: the means began at 0.
-    pub steps: u64,
+/// Tensors of a launch: `TENSORS` of `tensors.cuh`.
+const TENSORS: usize = 64;
+/// Blocks of a tensor that keep a GPU busy where it has several.
+const BLOCKS: usize = 128;
+/// Values of a part of the sums of squares.
+const SQUARES: usize = 4096;
+
+/// Pointers of a few tensors: the inputs from `first` on, `columns` each.
+fn table(first: usize, tensors: usize, columns: usize) -> Vec<Place> {
+    let inputs = columns * first..columns * (first + tensors);
+    inputs.map(|index| Place::Input(index, 0)).collect()
 }
 
-/// (gradient, values, mean, mean square, f64 control) -> (values, mean, mean square), of that many values each, f32.
-pub(crate) fn adam(values: usize, step: &AdamStep) -> Result<Program, Conv3dError> {
-    whole(&[3 * values])?;
-    let mut program = Program::new(Element::F32, &[values, values, values, values, 3], 3 * values);
+/// Blocks along x and y for those tensors.
+fn grid(lengths: &[usize]) -> [usize; 2] {
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    [over(longest)[0].min(BLOCKS), lengths.len()]
+}
+
+/// The lengths at the end of a struct, which has room for those of a full launch.
+fn padded(lengths: &[usize]) -> Result<Vec<i32>, Conv3dError> {
+    let mut padded = whole(lengths)?;
+    padded.resize(TENSORS, 0);
+    Ok(padded)
+}
+
+/// The bits of a kernel's constant.
+fn single(constant: f64) -> i32 {
+    (constant as f32).to_bits().cast_signed()
+}
+
+/// For tensors of these lengths (gradient, values, mean, mean square) of each, all f32, and last the f64 loss -> f64 `[3]`: see
+/// `step_control` in `tensors.cuh`. Values and means are changed.
+pub(crate) fn adam(lengths: &[usize], step: &AdamStep) -> Result<Program, Conv3dError> {
+    let mut inputs: Vec<usize> = lengths.iter().flat_map(|&length| [length; 4]).collect();
+    let loss = Place::Input(inputs.len(), 0);
+    inputs.push(1);
+    let mut program = Program::new(Element::F32, &inputs, 3);
+    program.changed = (0..4 * lengths.len()).filter(|index| index % 4 != 0).collect();
+
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let parts = longest.div_ceil(SQUARES);
+    let squares = program.scratch(lengths.len() * parts * size_of::<f64>());
+    for (chunk, of_chunk) in lengths.chunks(TENSORS).enumerate() {
+        let first = chunk * TENSORS;
+        let sizes = [whole(&[parts, SQUARES, first, 0])?, padded(of_chunk)?].concat();
+        let table = table(first, of_chunk.len(), 4);
+        program.launch_tensors(
+            "square_sums_f32",
+            [parts, of_chunk.len()],
+            &[squares],
+            table,
+            sizes,
+        )?;
+    }
+    let mut sizes = whole(&[lengths.len() * parts, 0])?;
+    sizes.extend(words(step.clip));
+    let places = [squares, loss, Place::Output];
+    program.launch_typed("step_control_f64".to_owned(), [1; 3], 256, &places, &sizes)?;
+
     let [beta1, beta2] = step.betas;
-    let correction = |beta: f64| 1.0 - beta.powf(step.steps as f64);
-    // The bits of the kernel's struct.
-    let single = |constant: f64| (constant as f32).to_bits().cast_signed();
-    let mut sizes = whole(&[values])?;
-    sizes.push(single(beta1));
-    sizes.extend([1.0 - beta1, 1.0 - beta2].into_iter().flat_map(words));
-    sizes.extend([
-        single(beta2),
-        single(1.0 / correction(beta2)),
+    let [of_first, of_second] = step.corrections();
+    let mut constants = vec![single(beta1), single(beta2)];
+    constants.extend([1.0 - beta1, 1.0 - beta2].into_iter().flat_map(words));
+    constants.extend([
+        single(1.0 / of_second),
         single(step.epsilon),
-        single(step.learning_rate / correction(beta1)),
+        single(step.learning_rate / of_first),
+        0,
     ]);
-    let places = (0..5).map(|index| Place::Input(index, 0));
-    let places: Vec<Place> = places.chain([Place::Output]).collect();
-    program.launch_typed("adam_f32".to_owned(), over(values), 256, &places, &sizes)?;
+    for (chunk, of_chunk) in lengths.chunks(TENSORS).enumerate() {
+        let sizes = [constants.clone(), padded(of_chunk)?].concat();
+        let table = table(chunk * TENSORS, of_chunk.len(), 4);
+        program.launch_tensors("adam_f32", grid(of_chunk), &[Place::Output], table, sizes)?;
+    }
     Ok(program)
 }
 
-#[cfg(feature = "cuda")]
-pub use op::{adam_step, step_control};
-
-#[cfg(feature = "cuda")]
-mod op {
-    use candle_core::{DType, Result, Tensor};
-
-    use super::{
-        super::{
-            loss,
-            ops::{check_type, from_tensors},
-        },
-        AdamStep, adam,
-    };
-    use crate::error::Conv3dError;
-
-    /// What a step needs to know of all gradients (f32) before any value moves, f64 `[3]`: their common norm; what they are to
-    /// be multiplied by so that it is no larger than `clip`; and whether anything is to move at all (1 or 0), which needs that
-    /// norm and the loss, f64 `[1]`, to be numbers. On a GPU alone, where nobody waits for it.
-    ///
-    /// # Errors
-    /// Where types don't fit, or the tensors are not on a GPU.
-    pub fn step_control(gradients: &[&Tensor], loss: &Tensor, clip: f64) -> Result<Tensor> {
-        const NAME: &str = "step_control";
-        check_type(NAME, loss, DType::F64)?;
-        let mut inputs = Vec::with_capacity(gradients.len() + 1);
-        for gradient in gradients {
-            check_type(NAME, gradient, DType::F32)?;
-            inputs.push(gradient.contiguous()?);
-        }
-        let lengths: Vec<usize> = inputs.iter().map(Tensor::elem_count).collect();
-        let program = loss::step_control(&lengths, clip)?;
-        inputs.push(loss.contiguous()?);
-        from_tensors::<f64>(NAME, &inputs.iter().collect::<Vec<_>>(), 3, &program)
+/// For tensors of these lengths (mean, values) of each, f32: the means become `decay` of themselves and the rest of the values.
+pub(crate) fn average(lengths: &[usize], decay: f64) -> Result<Program, Conv3dError> {
+    let inputs: Vec<usize> = lengths.iter().flat_map(|&length| [length; 2]).collect();
+    let mut program = Program::new(Element::F32, &inputs, 0);
+    program.changed = (0..lengths.len()).map(|tensor| 2 * tensor).collect();
+    for (chunk, of_chunk) in lengths.chunks(TENSORS).enumerate() {
+        let sizes = [vec![single(decay), single(1.0 - decay)], padded(of_chunk)?].concat();
+        let table = table(chunk * TENSORS, of_chunk.len(), 2);
+        program.launch_tensors("average_f32", grid(of_chunk), &[], table, sizes)?;
     }
-
-    /// What a step of Adam makes of values, the running mean of their gradient and that of its square, all f32 of one shape.
-    /// `control` is that of [`step_control`]. One kernel where candle would take a dozen. On a GPU alone.
-    ///
-    /// # Errors
-    /// Where shapes or types don't fit, or the tensors are not on a GPU.
-    pub fn adam_step(
-        gradient: &Tensor,
-        [values, first, second]: [&Tensor; 3],
-        control: &Tensor,
-        step: &AdamStep,
-    ) -> Result<[Tensor; 3]> {
-        const NAME: &str = "adam";
-        check_type(NAME, control, DType::F64)?;
-        let mut inputs = Vec::with_capacity(5);
-        for tensor in [gradient, values, first, second] {
-            check_type(NAME, tensor, DType::F32)?;
-            if tensor.shape() != gradient.shape() {
-                return Err(Conv3dError::Shape {
-                    op: NAME,
-                    what: "the values or a running mean",
-                    expected: format!("{:?}", gradient.dims()),
-                    found: tensor.dims().to_vec(),
-                }
-                .into());
-            }
-            inputs.push(tensor.detach().contiguous()?);
-        }
-        inputs.push(control.contiguous()?);
-        let values = gradient.elem_count();
-        let program = adam(values, step)?;
-        let results = from_tensors::<f32>(NAME, &inputs.iter().collect::<Vec<_>>(), (3, values), &program)?;
-        let row = |index: usize| results.get(index)?.reshape(gradient.shape());
-        Ok([row(0)?, row(1)?, row(2)?])
-    }
+    Ok(program)
 }

@@ -51,7 +51,9 @@ pub(crate) struct Launch {
     pub threads: u32,
     /// Its pointers, in order.
     pub places: Vec<Place>,
-    /// The members of the struct of sizes that follows them.
+    /// Those of the `Table` that follows them, where the kernel takes one.
+    pub table: Vec<Place>,
+    /// The members of the struct of sizes that comes last.
     pub sizes: Vec<i32>,
 }
 
@@ -69,9 +71,11 @@ pub(crate) struct Program {
     pub element: Element,
     /// Values that each input has at least.
     pub inputs: Vec<usize>,
+    /// Inputs that it changes where they are, in ascending order; the others are only read.
+    pub changed: Vec<usize>,
     /// Bytes of each piece of memory between launches. Nothing is in them at first.
     pub scratch: Vec<usize>,
-    /// Values of the result. All are written.
+    /// Values of the result, none for a program that only changes inputs. All are written.
     pub output: usize,
     pub steps: Vec<Step>,
 }
@@ -86,6 +90,7 @@ impl Program {
         Self {
             element,
             inputs: inputs.to_vec(),
+            changed: Vec::new(),
             scratch: Vec::new(),
             output,
             steps: Vec::new(),
@@ -119,17 +124,48 @@ impl Program {
         places: &[Place],
         sizes: &[i32],
     ) -> Result<(), Conv3dError> {
+        self.push(
+            grid,
+            Launch {
+                kernel,
+                grid: [0; 3],
+                threads,
+                places: places.to_vec(),
+                table: Vec::new(),
+                sizes: sizes.to_vec(),
+            },
+        )
+    }
+
+    /// Adds a kernel whose blocks along y are for a tensor each, whose pointers stand behind each other in the table.
+    pub(super) fn launch_tensors(
+        &mut self,
+        kernel: &str,
+        grid: [usize; 2],
+        places: &[Place],
+        table: Vec<Place>,
+        sizes: Vec<i32>,
+    ) -> Result<(), Conv3dError> {
+        let launch = Launch {
+            kernel: kernel.to_owned(),
+            grid: [0; 3],
+            threads: THREADS as u32,
+            places: places.to_vec(),
+            table,
+            sizes,
+        };
+        self.push([grid[0], grid[1], 1], launch)
+    }
+
+    fn push(&mut self, grid: [usize; 3], launch: Launch) -> Result<(), Conv3dError> {
         // Limits of CUDA: 2³¹ blocks along x, 2¹⁶ along y and z.
         if grid[1].max(grid[2]) >= 1 << 16 || grid[0] >= 1 << 31 {
             return Err(too_large(grid[0].max(grid[1]).max(grid[2])));
         }
         if !grid.contains(&0) {
             self.steps.push(Step::Launch(Launch {
-                kernel,
                 grid: grid.map(|blocks| blocks as u32),
-                threads,
-                places: places.to_vec(),
-                sizes: sizes.to_vec(),
+                ..launch
             }));
         }
         Ok(())

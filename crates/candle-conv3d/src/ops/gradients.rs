@@ -36,11 +36,11 @@ impl LayerGradients {
     /// `parameters`: weight and bias in one, of the volume's element type on a GPU.
     fn new(sources: Vec<Tensor>, parameters: &Tensor, weight: &Tensor) -> Result<Self> {
         let (length, outputs) = (weight.elem_count(), weight.dim(0)?);
-        let part = |start, length| parameters.narrow(0, start, length)?.to_dtype(weight.dtype());
+        let parameters = parameters.to_dtype(weight.dtype())?;
         Ok(Self {
             sources,
-            weight: part(0, length)?.reshape(weight.shape())?,
-            bias: part(length, outputs)?,
+            weight: parameters.narrow(0, 0, length)?.reshape(weight.shape())?,
+            bias: parameters.narrow(0, length, outputs)?,
         })
     }
 }

@@ -6,10 +6,12 @@ mod channels;
 mod conv;
 mod convert;
 mod gradients;
+mod optimiser;
 mod places;
 mod planes;
 mod pool;
 mod prepacked;
+mod standardise;
 mod storage;
 mod sums;
 mod upsample;
@@ -20,10 +22,12 @@ pub use convert::convert;
 pub use gradients::{
     LayerGradients, add_max_pool2_gradient, conv3d_gradients, relu_gradient, upsample2_conv2_gradients,
 };
+pub use optimiser::{AdamTensors, adam_step, update_averages};
 pub use places::{Halos, channels_last_zeros, haloed_zeros};
 pub use planes::copy_planes;
 pub use pool::{max_pool2, max_pool2_into, max_pool2_with_halos};
 pub use prepacked::{PrepackedConv3d, PrepackedUpsample};
+pub use standardise::{RowGradients, StandardisedRows, standardise_rows, standardise_rows_gradients};
 pub use sums::add_softmax_channels;
 pub use upsample::upsample2_conv2;
 

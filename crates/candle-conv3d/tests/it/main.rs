@@ -9,5 +9,6 @@ mod halos;
 mod instruction_sets;
 mod prepacked;
 mod problems;
+mod standardise;
 mod tensors;
 mod threads;

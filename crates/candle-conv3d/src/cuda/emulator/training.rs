@@ -1,19 +1,18 @@
 use super::{
     super::{
         Element,
-        loss::{ClassLoss, ROWS, class_gradient, class_slopes, class_sums, class_value, step_control},
-        optimiser::{AdamStep, adam},
+        loss::{ClassLoss, ROWS, class_gradient, class_slopes, class_sums, class_value},
     },
     ELEMENTS, from_bytes, replay, to_bytes,
     voxels::tolerance,
     whole_numbers,
 };
 
-fn doubles(values: &[f64]) -> Vec<u8> {
+pub(super) fn doubles(values: &[f64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn to_doubles(bytes: &[u8]) -> Vec<f64> {
+pub(super) fn to_doubles(bytes: &[u8]) -> Vec<f64> {
     let values = bytes.as_chunks::<8>().0;
     values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
 }
@@ -230,81 +229,5 @@ fn the_loss_and_its_slopes_follow_from_the_sums() {
         let all: f32 = slopes[3 * channels..4 * channels].iter().sum();
         assert_eq!(slopes[4 * channels], all);
         assert!(slopes.iter().all(|slope| slope.is_finite()));
-    }
-}
-
-#[test]
-fn a_step_knows_the_norm_and_whether_all_are_numbers() {
-    // As many as make one part, several, and a part that is not full.
-    let lengths = [1, 4096, 9000];
-    let gradients: Vec<Vec<f32>> = lengths
-        .iter()
-        .zip(1..)
-        .map(|(&length, seed)| whole_numbers(length, seed))
-        .collect();
-    let squares: f64 = gradients.iter().flatten().map(|g| f64::from(g * g)).sum();
-    let norm = squares.sqrt();
-    let control = |gradients: &[Vec<f32>], loss: f64, clip: f64| {
-        let program = step_control(&lengths, clip).unwrap();
-        let mut inputs: Vec<Vec<u8>> = gradients.iter().map(|g| to_bytes(Element::F32, g)).collect();
-        inputs.push(doubles(&[loss]));
-        replay(&program, &inputs, 8 * program.output).map(|bytes| to_doubles(&bytes))
-    };
-    let Some(free) = control(&gradients, 1.5, f64::INFINITY) else {
-        return;
-    };
-    assert_eq!(free, [norm, 1.0, 1.0]);
-    assert_eq!(control(&gradients, 1.5, 2.0).unwrap(), [norm, 2.0 / norm, 1.0]);
-    assert_eq!(control(&gradients, f64::NAN, 2.0).unwrap(), [norm, 0.0, 0.0]);
-    for bad in [f32::NAN, f32::INFINITY] {
-        let mut gradients = gradients.clone();
-        gradients[2][8999] = bad;
-        let found = control(&gradients, 1.5, 2.0).unwrap();
-        assert!(!found[0].is_finite() && found[1..] == [0.0, 0.0], "{found:?}");
-    }
-}
-
-#[test]
-fn a_step_of_adam_is_that_of_the_paper() {
-    for values in [1, 300, 5000] {
-        // Not whole, but each operation is done in the same order and rounds in the same way.
-        let some = |seed: u32| -> Vec<f32> {
-            let numbers = whole_numbers(values, seed).into_iter().enumerate();
-            numbers.map(|(i, n)| n * 0.3 + (i % 17) as f32 * 0.01).collect()
-        };
-        let (gradient, before, first) = (some(1), some(4), some(2));
-        let second: Vec<f32> = some(3).iter().map(|value| value * value).collect();
-        let step = AdamStep {
-            betas: [0.9, 0.999],
-            epsilon: 0.01,
-            learning_rate: 0.02,
-            steps: 3,
-        };
-        let program = adam(values, &step).unwrap();
-        let after = |control: [f64; 3]| {
-            let single = [&gradient, &before, &first, &second].map(|v| to_bytes(Element::F32, v));
-            let inputs = [&single[..], &[doubles(&control)]].concat();
-            let found = replay(&program, &inputs, 4 * program.output);
-            found.map(|bytes| from_bytes(Element::F32, &bytes))
-        };
-        let scale = 0.3;
-        let mut expected = vec![0.0; 3 * values];
-        for i in 0..values {
-            // As candle does it on the processor: constants are rounded first.
-            let mean = first[i] * 0.9 + gradient[i] * ((1.0 - 0.9_f64) * scale) as f32;
-            let square =
-                second[i] * 0.999 + gradient[i] * gradient[i] * ((1.0 - 0.999_f64) * scale * scale) as f32;
-            let deviation = (square * (1.0 / (1.0 - 0.999_f64.powf(3.0))) as f32).sqrt() + 0.01;
-            expected[i] = before[i] - mean / deviation * (0.02 / (1.0 - 0.9_f64.powf(3.0))) as f32;
-            expected[values + i] = mean;
-            expected[2 * values + i] = square;
-        }
-        if let Some(found) = after([7.0, scale, 1.0]) {
-            assert!(found == expected);
-        }
-        // A step that diverged moves nothing.
-        if let Some(found) = after([f64::NAN, 0.0, 0.0]) {
-            assert!(found == [&before[..], &first, &second].concat());
-        }
     }
 }
