@@ -59,7 +59,7 @@ mod library {
         device::Operand,
         program::{Element, Place, Program},
     };
-    use crate::{config::Activation, cpu::ConvShape, gpu::CudnnError};
+    use crate::{config::Activation, cpu::ConvShape, gpu::LibraryError};
 
     /// A problem on a device.
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -206,7 +206,7 @@ mod library {
         scratch: &mut [CudaSlice<u8>],
         mut output: CudaViewMut<'_, T>,
     ) -> Result<()> {
-        let handle = handle(device).ok_or_else(|| Error::wrap(CudnnError::Off))?;
+        let handle = handle(device).ok_or_else(|| Error::wrap(LibraryError::Off))?;
         let stream = device.cuda_stream();
         stream.context().bind_to_thread().w()?;
         // The device's events are off (`gpu.rs`): nothing happens where what comes with an address is dropped.
@@ -234,7 +234,7 @@ mod library {
             .iter()
             .any(|address| *address == 0 || !address.is_multiple_of(ALIGNMENT as u64))
         {
-            return Err(Error::wrap(CudnnError::Address));
+            return Err(Error::wrap(LibraryError::Address));
         }
         // SAFETY: values of the program's buffers, whose lengths the ops have checked, all on this device; the result is
         // scratch memory or the output, which no input shares memory with.

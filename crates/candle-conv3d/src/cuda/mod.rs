@@ -10,6 +10,10 @@ mod convolution;
 mod cudnn;
 mod gather;
 mod loss;
+#[cfg(any(test, feature = "nccl"))]
+mod nccl;
+#[cfg(any(test, feature = "cudnn", feature = "nccl"))]
+mod opened;
 mod optimiser;
 mod program;
 mod upsample;
@@ -35,6 +39,10 @@ mod emulator;
 pub use classes::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
 #[cfg(feature = "cudnn")]
 pub(crate) use cudnn::library as cudnn_library;
+#[cfg(feature = "nccl")]
+pub(crate) use nccl::library as nccl_library;
+#[cfg(feature = "nccl")]
+pub use nccl::{GpuSums, gpu_sums};
 #[cfg(feature = "cuda")]
 pub use optimiser::{AdamStep, adam_step, step_control};
 pub(crate) use {
