@@ -68,6 +68,12 @@ fn a_gpu_that_cannot_be_had_is_refused_with_the_reason() {
         let refused = bench.run(&format!("{SMALL} --device {device}"));
         refused.refused(&[&format!("`{device}` is no device"), "auto, cpu, cuda or cuda:N"]);
     }
+    if let Some(reason) = why_no_gpu(&bench) {
+        for command in ["train project", "check-device", SMALL] {
+            let refused = bench.run(&format!("{command} --device cuda:0,cuda:1"));
+            refused.refused(&[&format!("cuda:0: {reason}")]);
+        }
+    }
     // Several share what can be shared, and are never taken for one.
     for (devices, said) in [
         ("cuda:0,cuda:0", "twice"),
@@ -76,15 +82,19 @@ fn a_gpu_that_cannot_be_had_is_refused_with_the_reason() {
         ("cuda:0,", "`` is no device"),
         ("cuda:4095,cuda:4096", "cuda:4095: "),
     ] {
-        for command in ["segment t.mrc -w w.safetensors -o l.mrc", "run project"] {
+        for command in [
+            "segment t.mrc -w w.safetensors -o l.mrc",
+            "run project",
+            "train project",
+            SMALL,
+        ] {
             let refused = bench.run(&format!("{command} --device {devices}"));
             refused.refused(&[said]);
         }
     }
-    for command in ["demo --out d", "train project", SMALL] {
-        let refused = bench.run(&format!("{command} --device cuda:0,cuda:1"));
-        refused.refused(&["names several devices", "`segment` and `run`"]);
-    }
+    bench
+        .run("demo --out d --device cuda:0,cuda:1")
+        .refused(&["names several devices", "`train`, `segment`, `run`"]);
     assert_eq!(bench.files(), [""; 0]);
 }
 

@@ -10,7 +10,7 @@ failed=0
 # CUDA's libraries out of PyTorch's environment, where there is one and they are not installed otherwise.
 if python3 -c 'import torch' 2> /dev/null; then
   nvidia=$(python3 -c 'import nvidia.cudnn as c, os; print(os.path.dirname(list(c.__path__)[0]))' 2> /dev/null)
-  [ -n "$nvidia" ] && export LD_LIBRARY_PATH="$nvidia/cu13/lib:$nvidia/cudnn/lib:$LD_LIBRARY_PATH"
+  [ -n "$nvidia" ] && export LD_LIBRARY_PATH="$nvidia/cu13/lib:$nvidia/cudnn/lib:$nvidia/nccl/lib:$LD_LIBRARY_PATH"
 fi
 
 step() { # name, command...
@@ -63,6 +63,11 @@ if [ -f parity/volume.mrc ] && [ -f parity/deepfinder_shrec19.h5 ]; then
     step two-gpus-agree cmp "$results/two-gpus/volume.mrc" "$results/two-gpus/other.mrc"
   fi
 fi
+# A training that GPUs share through NCCL must have the losses of one alone. Where NCCL is missing this says so, and fails.
+if [ "$(nvidia-smi -L 2> /dev/null | wc -l)" -ge 2 ]; then
+  step check-two-gpus ./deepfinder check-device --device cuda:0,cuda:1
+  step bench-two-gpus ./deepfinder bench --device cuda:0,cuda:1 --batch 25 --runs 10
+fi
 step bench-own env DEEPFINDER_CUDNN=0 ./deepfinder bench --device "$device" --cube 256 --batch 25 --runs 10
 step bench-gpu ./deepfinder bench --device "$device" --cube 256 --batch 25 --runs 10
 step bench-processor ./deepfinder bench --device cpu
@@ -73,7 +78,7 @@ fi
 echo
 echo "===== steps"
 cat "$results/steps"
-for table in devices check-device bench-own bench-gpu bench-processor bench-pytorch; do
+for table in devices check-device check-two-gpus bench-own bench-gpu bench-two-gpus bench-processor bench-pytorch; do
   if [ -f "$results/$table.txt" ]; then
     echo "===== $table"
     cat "$results/$table.txt"

@@ -124,7 +124,7 @@ fn build(root: &Path) -> Result<PathBuf> {
         "--package",
         "deepfinder-cli",
         "--features",
-        "cudnn",
+        "cudnn,nccl",
     ]);
     succeed(&mut command)?;
     Ok(target(root).join("release/deepfinder"))
@@ -209,7 +209,8 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let home = stand_in(root)?;
     let mut command = cuda_cargo(root, &home, &wrapper(root)?)?;
     command.args(["clippy", "--workspace", "--exclude", "xtask", "--all-targets"]);
-    command.args(["--features", "deepfinder-cli/cudnn", "--", "--deny", "warnings"]);
+    let features = "deepfinder-cli/cudnn,deepfinder-cli/nccl";
+    command.args(["--features", features, "--", "--deny", "warnings"]);
     succeed(&mut command).context("the CUDA code does not compile")?;
     if let Some(home) = toolkit(root) {
         return compile_kernels(root, &home);

@@ -75,27 +75,34 @@ pub enum GpuError {
     },
 }
 
-/// Why cuDNN is not used.
+/// Why one of NVIDIA's libraries that are opened at run time is not used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum CudnnError {
-    /// Without the feature `cudnn`.
-    #[error("this program was built without cuDNN support")]
-    NotBuilt,
-    /// By `DEEPFINDER_CUDNN`.
+pub enum LibraryError {
+    /// Without the feature for it.
+    #[error("this program was built without {name} support")]
+    NotBuilt {
+        /// The library.
+        name: &'static str,
+    },
+    /// cuDNN, by `DEEPFINDER_CUDNN`.
     #[error("it is switched off (DEEPFINDER_CUDNN=0)")]
     Off,
     /// No such file, or none that can be opened.
-    #[error("it is missing ({said}): install cuDNN 9, or set LD_LIBRARY_PATH to where it is")]
+    #[error("it is missing ({said}): install {name}, or set LD_LIBRARY_PATH to where it is")]
     Missing {
         /// What the system said.
         said: String,
+        /// The library, and where to have it from.
+        name: &'static str,
     },
     /// Another version.
-    #[error("version {found} is found, and version 9 is needed")]
+    #[error("version {found} is found, and version {needed} is needed")]
     Version {
         /// That of the file.
         found: String,
+        /// What this program knows.
+        needed: &'static str,
     },
     /// A function that is not there.
     #[error("it lacks the function {name}")]
@@ -121,14 +128,28 @@ pub enum CudnnError {
 ///
 /// # Errors
 /// Where it cannot be used, with the reason.
-pub fn cudnn_version() -> Result<String, CudnnError> {
+pub fn cudnn_version() -> Result<String, LibraryError> {
     #[cfg(feature = "cudnn")]
     return match crate::cuda::cudnn_library() {
         Ok(library) => Ok(library.version()),
         Err(reason) => Err(reason.clone()),
     };
     #[cfg(not(feature = "cudnn"))]
-    Err(CudnnError::NotBuilt)
+    Err(LibraryError::NotBuilt { name: "cuDNN" })
+}
+
+/// The version of NCCL, by which several GPUs add up what they have learnt.
+///
+/// # Errors
+/// Where it cannot be used, with the reason.
+pub fn nccl_version() -> Result<String, LibraryError> {
+    #[cfg(feature = "nccl")]
+    return match crate::cuda::nccl_library() {
+        Ok(library) => Ok(library.version()),
+        Err(reason) => Err(reason.clone()),
+    };
+    #[cfg(not(feature = "nccl"))]
+    Err(LibraryError::NotBuilt { name: "NCCL" })
 }
 
 /// The GPUs of this machine, old ones too.

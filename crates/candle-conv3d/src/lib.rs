@@ -20,7 +20,8 @@
 //! Volumes may be bf16, with parameters in f32: products are then of bf16 and sums of f32, on AMX where the machine has it.
 //!
 //! With the feature `cuda` every op also runs on NVIDIA GPUs, in f32 and bf16, through kernels of this crate; with `cudnn`
-//! each convolution through NVIDIA's cuDNN where that is found and faster, which is measured once for each size.
+//! each convolution through NVIDIA's cuDNN where that is found and faster, which is measured once for each size; with `nccl`
+//! several GPUs add up tensors among each other, through NVIDIA's NCCL.
 //!
 //! Every result is the same, bit for bit, whatever the number of rayon threads. On a GPU with cuDNN last bits may differ
 //! between machines, and between runs where both ways are about as fast: `DEEPFINDER_CUDNN=0` (never) or `1` (wherever it
@@ -67,8 +68,10 @@ pub use config::{Activation, Conv3dConfig, Padding};
 pub use cpu::AdamStep;
 #[cfg(feature = "cuda")]
 pub use cuda::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
+#[cfg(feature = "nccl")]
+pub use cuda::{GpuSums, gpu_sums};
 pub use error::Conv3dError;
-pub use gpu::{CudnnError, Gpu, GpuError, cudnn_version, free_gpu_memory, gpu, gpus};
+pub use gpu::{Gpu, GpuError, LibraryError, cudnn_version, free_gpu_memory, gpu, gpus, nccl_version};
 pub use layout::to_channels_last;
 pub use memory::keep_memory;
 pub use ops::{

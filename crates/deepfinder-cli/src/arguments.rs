@@ -35,8 +35,8 @@ pub(crate) struct Global {
     /// Processor cores to use [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
-    /// Where the network runs: auto, cpu, or cuda (cuda:1, … for another than the first) for an NVIDIA GPU; `segment` and
-    /// `run` share tomograms among several: cuda:0,cuda:1
+    /// Where the network runs: auto, cpu, or cuda (cuda:1, … for another than the first) for an NVIDIA GPU; several,
+    /// cuda:0,cuda:1, share the batches of `train` and the tomograms of `segment`, and both in `run`
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub(crate) device: String,
     /// What the network computes with: f32, bf16, or auto for the faster of them there

@@ -7,7 +7,7 @@ use deepfinder_pipeline::{
     InitJob, MatchJob, MatchMode, Model, ParticleFormat, PickJob, PipelineError, Plan, Precision, Project,
     ReadOptions, ReportJob, RunOptions, SegmentJob, ShapeSource, Start, TargetJob, Thresholds,
     TomogramOptions, TomogramTable, TrainPlan, TrainSettings, average_particles, average_parts, bench,
-    bench_accuracy, bench_accuracy_over_seeds, bench_recipes, check_device, check_writable,
+    bench_accuracy, bench_accuracy_over_seeds, bench_recipes, check_devices, check_writable,
     consensus_of_files, convert, demo, device, device_list, devices, evaluate_files, file_summary,
     init_project, keep_memory, make_target, match_tomogram, pick_particles, precision, remember_training,
     report_project, run_project, segment_jobs, segment_tomograms, simulate_project, voxel_size,
@@ -122,7 +122,7 @@ impl Context<'_> {
     }
 
     fn check_device(&self) -> Result<()> {
-        let checks = check_device(&device(self.device)?, &self.bars)?;
+        let checks = check_devices(&device_list(self.device)?, &self.bars)?;
         self.printer.device_checks(&checks)?;
         match checks.iter().filter(|check| !check.holds()).count() {
             0 => Ok(()),
@@ -215,8 +215,8 @@ impl Context<'_> {
     }
 
     fn train(&self, args: &TrainArgs) -> Result<()> {
-        // Refused before files are read, where it is not there.
-        let (device, precision) = self.compute()?;
+        // Refused before files are read, where one is not there.
+        let (devices, precision) = self.compute_shared()?;
         let project = Project::read(&args.project)?;
         let settings = TrainSettings {
             recipe: args.recipe.map(|recipe| match recipe {
@@ -236,7 +236,7 @@ impl Context<'_> {
             .output
             .clone()
             .unwrap_or_else(|| project.output_path("train"));
-        let mut plan = TrainPlan::of_project(&project, &run, &settings)?.on_device(&device);
+        let mut plan = TrainPlan::of_project(&project, &run, &settings)?.on_devices(&devices)?;
         plan.params.precision = precision;
         if args.dry_run {
             return self.printer.train_plan(&plan);

@@ -158,12 +158,16 @@ impl Printer {
         });
         self.print(&json, || {
             let params = &plan.params;
+            let shared = match plan.devices.len() {
+                1 => String::new(),
+                devices => format!(" shared by {devices} devices"),
+            };
             format!(
-                "would train into {}\n  on        {}\n  judged by {}\n  {} epochs of {} iterations, each of {} patches of {}³ voxels, learning rate {}",
+                "would train into {}\n  on        {}\n  judged by {}\n  {} epochs of {} iterations, each of {} patches of {}³ voxels{}, learning rate {}",
                 plan.run.display(),
                 training.join(", "),
                 if validation.is_empty() { "the training patches (no tomogram is split = \"validate\")".to_owned() } else { validation.join(", ") },
-                params.epochs, params.steps_per_epoch, params.batch, params.patch, params.learning_rate,
+                params.epochs, params.steps_per_epoch, params.batch, params.patch, shared, params.learning_rate,
             )
         })
     }

@@ -8,13 +8,14 @@ use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train_on
 use ndarray::Array3;
 use serde::Serialize;
 
+use crate::device::check_shared_training;
 use crate::error::OnFile;
-use crate::{PipelineError, Result, device, precision};
+use crate::{PipelineError, Result, device_list, precision};
 
 /// What to measure. The defaults are sizes that other programs' figures are given for.
 #[derive(Debug, Clone)]
 pub struct BenchJob {
-    /// Where the network runs, as `--device` says it.
+    /// Where the network runs, as `--device` says it; on several, training alone is measured.
     pub device: String,
     /// What it computes with, as `--precision` says it; `auto` measures all that there are instructions for.
     pub precision: String,
@@ -64,20 +65,22 @@ pub struct BenchRow {
 /// Measures segmentation and training on noise, with weights drawn at random: neither changes the speed.
 ///
 /// # Errors
-/// Where the device is not there or the sizes are none that the network takes.
+/// Where a device is not there, several cannot work together or the sizes are none that the network takes.
 pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
     if job.runs == 0 || job.batch == 0 {
         return Err(PipelineError::input(
             "a benchmark takes at least one run of one patch",
         ));
     }
-    let device = device(&job.device)?;
+    let devices = device_list(&job.device)?;
+    check_shared_training(&devices)?;
+    let device = &devices[0];
     let precisions = match job.precision.as_str() {
         "auto" => [Precision::F32, Precision::Bf16]
             .into_iter()
-            .filter(|precision| precision.is_native(&device))
+            .filter(|precision| precision.is_native(device))
             .collect(),
-        name => vec![precision(name, &device)?],
+        name => vec![precision(name, device)?],
     };
     let mut rows = Vec::new();
     for precision in precisions {
@@ -89,9 +92,12 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
             seconds,
             mvoxels_per_second: (images * side.pow(3)) as f64 / seconds / 1e6,
         };
-        let seconds = seconds_of_segmentation(job, &device, precision, progress)?;
-        rows.push(row("infer", [1, job.cube], seconds));
-        let seconds = seconds_of_iteration(job, &device, precision, progress)?;
+        // Several share tomograms, of which a cube is one.
+        if devices.len() == 1 {
+            let seconds = seconds_of_segmentation(job, device, precision, progress)?;
+            rows.push(row("infer", [1, job.cube], seconds));
+        }
+        let seconds = seconds_of_iteration(job, &devices, precision, progress)?;
         rows.push(row("train", [job.batch, job.patch], seconds));
     }
     Ok(rows)
@@ -136,7 +142,7 @@ fn seconds_of_segmentation(
 
 fn seconds_of_iteration(
     job: &BenchJob,
-    device: &Device,
+    devices: &[Device],
     precision: Precision,
     progress: &dyn Progress,
 ) -> Result<f64> {
@@ -164,7 +170,7 @@ fn seconds_of_iteration(
     };
     let run = RunFolder::new(folder.path().join("run"));
     let outcome = train_on(
-        device,
+        devices,
         &[tomogram],
         &[],
         weights(job)?,

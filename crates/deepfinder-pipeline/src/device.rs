@@ -1,4 +1,4 @@
-use candle_conv3d::{CudnnError, cudnn_version, gpu, gpus};
+use candle_conv3d::{LibraryError, cudnn_version, gpu, gpus, nccl_version};
 use candle_core::Device;
 use deepfinder_net::Precision;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::{PipelineError, Result};
 /// A device that the network may run on, or a library that helps one.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeviceReport {
-    /// `cpu`, `cuda:0`, …; `cudnn` for the library.
+    /// `cpu`, `cuda:0`, …; `cudnn` and `nccl` for the libraries.
     pub name: String,
     /// Whether `--device` takes it, or it is used.
     pub usable: bool,
@@ -34,7 +34,7 @@ pub fn device(name: &str) -> Result<Device> {
     match named(name)?.as_slice() {
         [(part, device)] => open(part, *device),
         _ => Err(PipelineError::input(format!(
-            "`{name}` names several devices: only `segment` and `run` share their tomograms among them, all else takes one"
+            "`{name}` names several devices: `train`, `segment`, `run`, `bench` and `check-device` take them, all else takes one"
         ))),
     }
 }
@@ -167,27 +167,65 @@ pub fn devices() -> Vec<DeviceReport> {
             what: reason.to_string(),
         }),
     }
-    devices.extend(library(cudnn_version()));
+    devices.extend(library(
+        "cudnn",
+        cudnn_version(),
+        "for convolutions on a GPU, where it is faster",
+        "for convolutions on a GPU, which run without",
+    ));
+    devices.extend(library(
+        "nccl",
+        nccl_version(),
+        "for training on several GPUs",
+        "for training on several GPUs, which cannot be done",
+    ));
     devices
 }
 
-/// What is said of cuDNN, where this program knows it.
-fn library(version: std::result::Result<String, CudnnError>) -> Option<DeviceReport> {
+/// What is said of a library, where this program knows it.
+fn library(
+    name: &str,
+    version: std::result::Result<String, LibraryError>,
+    used: &str,
+    unused: &str,
+) -> Option<DeviceReport> {
     let (usable, what) = match version {
-        Ok(version) => (
-            true,
-            format!("{version}; for convolutions on a GPU, where it is faster"),
-        ),
-        Err(CudnnError::NotBuilt) => return None,
-        Err(reason) => (
-            false,
-            format!("for convolutions on a GPU, which run without: {reason}"),
-        ),
+        Ok(version) => (true, format!("{version}; {used}")),
+        Err(LibraryError::NotBuilt { .. }) => return None,
+        Err(reason) => (false, format!("{unused}: {reason}")),
     };
     Some(DeviceReport {
-        name: "cudnn".to_owned(),
+        name: name.to_owned(),
         usable,
         what,
+    })
+}
+
+/// That these devices can share a training.
+///
+/// # Errors
+/// [`PipelineError::Input`] for several GPUs without NCCL, with the reason.
+pub(crate) fn check_shared_training(devices: &[Device]) -> Result<()> {
+    let gpus = devices.iter().filter(|device| device.is_cuda()).count();
+    shared_training(gpus, nccl_version)
+}
+
+fn shared_training(
+    gpus: usize,
+    version: impl FnOnce() -> std::result::Result<String, LibraryError>,
+) -> Result<()> {
+    if gpus < 2 {
+        return Ok(());
+    }
+    version().map(drop).map_err(|reason| {
+        let to_do = match reason {
+            LibraryError::NotBuilt { .. } => "build it with `--features nccl` (`cargo xtask cuda build` does), or",
+            _ => "or",
+        };
+        PipelineError::input(format!(
+            "training on {gpus} GPUs adds up what each has learnt through NVIDIA's NCCL, which cannot be used: {reason}; {to_do} \
+             name one GPU to train on that alone"
+        ))
     })
 }
 
@@ -243,12 +281,41 @@ mod tests {
 
     #[test]
     fn a_library_is_no_reason_to_stop() {
-        assert!(library(Err(CudnnError::NotBuilt)).is_none());
+        let library = |version| library("cudnn", version, "used", "unused");
+        assert!(library(Err(LibraryError::NotBuilt { name: "cuDNN" })).is_none());
         let report = library(Ok("9.19.0".to_owned())).unwrap();
-        assert!(report.usable && report.what.starts_with("9.19.0; "));
-        let off = library(Err(CudnnError::Off)).unwrap();
-        let said = "for convolutions on a GPU, which run without: it is switched off (DEEPFINDER_CUDNN=0)";
+        assert!(report.usable && report.what == "9.19.0; used");
+        let off = library(Err(LibraryError::Off)).unwrap();
+        let said = "unused: it is switched off (DEEPFINDER_CUDNN=0)";
         assert!(!off.usable && off.what == said, "{}", off.what);
+        assert_eq!(off.name, "cudnn");
+    }
+
+    #[test]
+    fn a_training_is_shared_through_nccl_or_refused() {
+        let missing = || LibraryError::Missing {
+            said: "libnccl.so.2: cannot open".to_owned(),
+            name: "NCCL 2",
+        };
+        // One alone needs nobody to add up with.
+        for gpus in [0, 1] {
+            shared_training(gpus, || Err(missing())).unwrap();
+        }
+        shared_training(2, || Ok("2.28.9".to_owned())).unwrap();
+        check_shared_training(&[Device::Cpu, Device::Cpu]).unwrap();
+        let refused = |reason: LibraryError| shared_training(3, || Err(reason)).unwrap_err().to_string();
+        let said = refused(missing());
+        assert!(
+            said.contains("3 GPUs")
+                && said.contains("install NCCL 2")
+                && said.ends_with("name one GPU to train on that alone"),
+            "{said}"
+        );
+        let said = refused(LibraryError::NotBuilt { name: "NCCL" });
+        assert!(
+            said.contains("built without NCCL support") && said.contains("--features nccl"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -43,19 +43,35 @@ const BF16_ALLOWED: f64 = 3e-2;
 /// Voxels that may get another label where scores are all but equal.
 const LABELS_ALLOWED: f64 = 1e-3;
 
+/// Holds one device against the processor, or several that share a training against the first of them.
+///
+/// # Errors
+/// Where a device fails at what it must do, or several cannot work together.
+pub fn check_devices(devices: &[Device], progress: &dyn Progress) -> Result<Vec<DeviceCheck>> {
+    match devices {
+        [device] => check_device(device, progress),
+        _ => training::check_shared(devices, progress),
+    }
+}
+
+/// What a device is checked with.
+fn precisions(device: &Device) -> &'static [Precision] {
+    if device.is_cuda() {
+        &[Precision::F32, Precision::Bf16]
+    } else {
+        &[Precision::F32]
+    }
+}
+
 /// Runs ops with their gradients, the network, a segmentation and a training on `device` and on the processor, and looks
 /// at how a device fails. On the processor itself everything agrees, and what is for GPUs alone is left out.
 ///
 /// # Errors
 /// Where the device fails at what it must do.
-pub fn check_device(device: &Device, progress: &dyn Progress) -> Result<Vec<DeviceCheck>> {
+fn check_device(device: &Device, progress: &dyn Progress) -> Result<Vec<DeviceCheck>> {
     let here = Path::new("check-device");
     let mut checks = Vec::new();
-    let precisions: &[Precision] = if device.is_cuda() {
-        &[Precision::F32, Precision::Bf16]
-    } else {
-        &[Precision::F32]
-    };
+    let precisions = precisions(device);
     for &precision in precisions {
         checks.extend(check_ops(device, precision).on(here)?);
         checks.push(check_network(device, precision).on(here)?);
@@ -389,6 +405,19 @@ mod tests {
         for check in &checks {
             assert!(check.holds() && check.found == 0.0, "{check:?}");
         }
+    }
+
+    #[test]
+    fn several_processors_train_what_one_does() {
+        let checks = check_devices(&[Device::Cpu, Device::Cpu], &NoProgress).unwrap();
+        assert_eq!(checks.len(), 2);
+        for check in &checks {
+            // Sums in another order, which some iterations make larger.
+            assert!(check.holds() && check.found < 1e-3, "{check:?}");
+            assert!(check.what.contains("on 2 devices"), "{check:?}");
+        }
+        let one = check_devices(&[Device::Cpu], &NoProgress).unwrap();
+        assert!(one.len() > checks.len());
     }
 
     #[test]

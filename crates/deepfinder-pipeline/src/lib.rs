@@ -73,7 +73,7 @@ pub use convert::{ConvertJob, Converted, Row, convert};
 pub use curves::training_curves_svg;
 pub use demo::{DemoJob, DemoSummary, demo};
 pub use device::{DeviceReport, device, device_list, devices, precision};
-pub use device_check::{DeviceCheck, check_device};
+pub use device_check::{DeviceCheck, check_devices};
 pub use error::{PipelineError, Result};
 pub use evaluate::{EvaluateJob, EvaluatedPair, Evaluation, MatchMode, evaluate_files, evaluate_lists};
 pub use folders::{FileStamp, Folders, read_file};

@@ -15,7 +15,9 @@ use crate::project_jobs::{
 use crate::slices::SlicesPicture;
 use crate::stamps::{Stamp, Stamps};
 use crate::thresholds::{Thresholds, without_thresholds};
-use crate::train::{annotated_particles, nothing_to_train_on, target_path, tomogram_options, train_params};
+use crate::train::{
+    annotated_particles, check_devices, nothing_to_train_on, target_path, tomogram_options, train_params,
+};
 use crate::{
     Model, PipelineError, Project, ProjectTomogram, Result, SegmentJob, Split, TrainPlan, TrainSettings,
     find_particles, make_target, open_label_map, open_tomogram, pick_particles, segment_tomograms,
@@ -58,7 +60,7 @@ pub struct RunSummary {
 
 /// Does all stages of a project: targets, training, segmentation, picking (with thresholds tuned before, where the project
 /// says so), evaluation. What is up to date is skipped;
-/// an interrupted training goes on where it stopped. Training is done on the first device; tomograms are segmented on
+/// an interrupted training goes on where it stopped. Several devices share each batch of the training; tomograms are segmented on
 /// all of them, each on the next that is free.
 ///
 /// # Errors
@@ -238,9 +240,6 @@ impl<'a> Run<'a> {
     /// The weights that the project's training gives.
     fn train(&mut self, devices: &[Device], progress: &dyn Progress) -> Result<()> {
         let project = self.project;
-        let device = devices
-            .first()
-            .ok_or_else(|| PipelineError::input("there is no device to train on"))?;
         if project.tomograms_for(Split::Train).next().is_none() {
             return Err(nothing_to_train_on());
         }
@@ -252,9 +251,12 @@ impl<'a> Run<'a> {
         let begun = folder.join("begun");
         let goes_on = !self.options.fresh && self.stamps.is_current(&begun, &stamp) && run.holds_a_run();
         let skipped = !self.options.fresh && self.stamps.is_current(&weights, &stamp);
+        if !skipped {
+            check_devices(devices, &train_params(&project.train)?)?;
+        }
         if !skipped && !self.options.dry_run {
             let mut plan =
-                TrainPlan::of_project(project, &folder, &TrainSettings::default())?.on_device(device);
+                TrainPlan::of_project(project, &folder, &TrainSettings::default())?.on_devices(devices)?;
             plan.params.precision = self.options.precision;
             if !goes_on {
                 put_aside(&folder)?;

@@ -11,6 +11,7 @@ use deepfinder_train::{
 };
 
 use crate::curves::training_curves_svg;
+use crate::device::check_shared_training;
 use crate::error::OnFile;
 use crate::lists::read_particles_in;
 use crate::reader::voxel_size;
@@ -32,8 +33,8 @@ pub struct TrainPlan {
     pub validation: Vec<TrainingTomogram>,
     /// The weights it starts from.
     pub initial: Weights,
-    /// Where it learns; [`of_project`](Self::of_project) says the processor.
-    pub device: Device,
+    /// Where it learns, on all of these at once; [`of_project`](Self::of_project) says the processor.
+    pub devices: Vec<Device>,
 }
 
 impl TrainPlan {
@@ -105,15 +106,18 @@ impl TrainPlan {
             training,
             validation,
             initial,
-            device: Device::Cpu,
+            devices: vec![Device::Cpu],
         })
     }
 
-    /// The same on a device.
-    #[must_use]
-    pub fn on_device(mut self, device: &Device) -> Self {
-        self.device = device.clone();
-        self
+    /// The same on one device, or on several that share each batch.
+    ///
+    /// # Errors
+    /// Where there are more devices than patches in a batch, or several GPUs that cannot work together, with the reason.
+    pub fn on_devices(mut self, devices: &[Device]) -> Result<Self> {
+        check_devices(devices, &self.params)?;
+        self.devices = devices.to_vec();
+        Ok(self)
     }
 
     /// Trains. The run's folder then holds weights, checkpoints, metrics, and the curves as `curves.svg`.
@@ -123,7 +127,7 @@ impl TrainPlan {
     pub fn execute(self, start: Start, progress: &dyn Progress) -> Result<TrainOutcome> {
         let run = RunFolder::new(&self.run);
         let outcome = train_on(
-            &self.device,
+            &self.devices,
             &self.training,
             &self.validation,
             self.initial,
@@ -142,6 +146,14 @@ impl TrainPlan {
         }
         Ok(outcome)
     }
+}
+
+/// That devices can share the batches of a training.
+pub(crate) fn check_devices(devices: &[Device], params: &TrainParams) -> Result<()> {
+    check_shared_training(devices)?;
+    params
+        .check_devices(devices.len())
+        .map_err(|error| PipelineError::input(error.to_string()))
 }
 
 pub(crate) fn nothing_to_train_on() -> PipelineError {

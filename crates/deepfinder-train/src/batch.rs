@@ -1,5 +1,7 @@
 //! Batches of patches, and their random changes.
 
+use std::ops::Range;
+
 use candle_conv3d::{Transfers, Window};
 use candle_core::Tensor;
 use ndarray::{Array3, Axis};
@@ -11,18 +13,19 @@ use crate::patch::{normalise, read_patch, reflect, voxel_shown};
 use crate::sampler::{Purpose, Sampler, generator};
 use crate::{Augmentation, Result, TrainError, TrainParams, TrainingTomogram};
 
-/// Normalised patches and their targets, one after the other in C order.
+/// Normalised patches and their targets, one after the other in C order: a worker's share of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Batch {
     tomogram: Vec<f32>,
     target: Vec<u8>,
     patches: usize,
     side: usize,
-    /// Where patches are mixed with the next ones: their own part, at least a half.
+    /// Where patches are mixed with the next ones, their own part, at least a half; the patch that follows the last is then
+    /// there too.
     own_part: Option<f32>,
 }
 
-/// A batch as the network takes it.
+/// A share of a batch as the network takes it.
 #[derive(Debug)]
 pub(crate) struct Examples {
     /// The network's input, `[N, 1, D, H, W]`.
@@ -37,14 +40,16 @@ impl Batch {
         let mut mixed = None;
         if let Some(own) = self.own_part {
             let patch = side.pow(3);
-            let next = |values: &[f32]| [&values[patch..], &values[..patch]].concat();
-            let of_next = next(&self.tomogram);
-            for (voxel, other) in self.tomogram.iter_mut().zip(of_next) {
-                *voxel = own * *voxel + (1.0 - own) * other;
+            // In place: what a voxel is mixed with comes after it.
+            for voxel in 0..n * patch {
+                let other = self.tomogram[voxel + patch];
+                self.tomogram[voxel] = own * self.tomogram[voxel] + (1.0 - own) * other;
             }
-            let mut target = self.target.clone();
-            target.rotate_left(patch);
-            mixed = Some((target, f64::from(own)));
+            self.tomogram.truncate(n * patch);
+            let of_next = self.target.split_off(patch);
+            let last = of_next.len().saturating_sub(patch);
+            self.target.extend_from_slice(&of_next[..last]);
+            mixed = Some((of_next, f64::from(own)));
         }
         let target = |target| transfers.send_u8(target, (n, side, side, side));
         let targets = match mixed {
@@ -59,7 +64,7 @@ impl Batch {
 }
 
 /// Where batches come from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BatchSource<'a> {
     tomograms: &'a [TrainingTomogram],
     sampler: Sampler,
@@ -73,6 +78,8 @@ pub(crate) struct BatchSource<'a> {
     /// Patches of all batches, where their number is fixed.
     patches: Option<usize>,
     scores: usize,
+    /// Which worker's share it is, of how many.
+    share: [usize; 2],
 }
 
 impl<'a> BatchSource<'a> {
@@ -102,7 +109,18 @@ impl<'a> BatchSource<'a> {
             batch: params.batch,
             patches,
             scores,
+            share: [0, 1],
         })
+    }
+
+    /// The same batches, and of each the patches that one of several workers learns from. A patch is the same whoever has
+    /// it.
+    #[must_use]
+    pub(crate) fn of_worker(&self, rank: usize, workers: usize) -> Self {
+        Self {
+            share: [rank, workers],
+            ..self.clone()
+        }
     }
 
     pub(crate) fn tomograms(&self) -> &'a [TrainingTomogram] {
@@ -126,6 +144,20 @@ impl<'a> BatchSource<'a> {
         }
     }
 
+    /// The places in the batch that are this worker's: shares differ by one patch at most.
+    fn share(&self, step: u64) -> Range<u64> {
+        let ([rank, workers], patches) = (self.share, self.patches(step));
+        let first = |rank: usize| (rank * patches / workers) as u64;
+        first(rank)..first(rank + 1)
+    }
+
+    /// The places of the patches that are looked at for the share: one more where they are mixed, as each is with the next.
+    fn places(&self, step: u64) -> Vec<u64> {
+        let (share, patches) = (self.share(step), self.patches(step) as u64);
+        let next = (self.parts.is_some() && !share.is_empty()).then(|| share.end % patches);
+        share.chain(next).collect()
+    }
+
     /// Where the patches of a batch are mixed with the next ones: their own part, at least a half.
     pub(crate) fn own_part(&self, step: u64) -> Option<f32> {
         self.parts.map(|parts| {
@@ -134,9 +166,11 @@ impl<'a> BatchSource<'a> {
         })
     }
 
-    /// The patches of a batch as windows of its tomograms; nothing where more is done to them than a window says.
+    /// The patches of the share as windows of the tomograms, with the one that follows the last where they are mixed; nothing
+    /// where more is done to them than a window says.
     pub(crate) fn windows(&self, step: u64) -> Option<Vec<Window>> {
-        (0..self.patches(step) as u64)
+        self.places(step)
+            .into_iter()
             .map(|place| {
                 let (draw, mut rng) = self.sampler.draw(step, place);
                 let changes = self.changes(&mut rng);
@@ -158,19 +192,25 @@ impl<'a> BatchSource<'a> {
         }
     }
 
-    /// The batch of an iteration; the last one of a fixed set may be smaller.
+    /// The share of an iteration's batch; the last batch of a fixed set may be smaller.
     pub(crate) fn batch(&self, step: u64) -> Result<Batch> {
-        let patches = self.patches(step);
-        let voxels = patches * self.patch.pow(3);
+        let places = self.places(step);
+        let voxels = places.len() * self.patch.pow(3);
         let mut batch = Batch {
             tomogram: Vec::with_capacity(voxels),
             target: Vec::with_capacity(voxels),
-            patches,
+            patches: self.share(step).count(),
             side: self.patch,
             own_part: self.own_part(step),
         };
-        for place in 0..patches as u64 {
-            let (tomogram, target) = self.patch(step, place)?;
+        for (index, place) in places.iter().enumerate() {
+            // Of a whole batch the first patch follows the last.
+            if index > 0 && *place == places[0] {
+                batch.tomogram.extend_from_within(..self.patch.pow(3));
+                batch.target.extend_from_within(..self.patch.pow(3));
+                continue;
+            }
+            let (tomogram, target) = self.patch(step, *place)?;
             batch.tomogram.extend(tomogram.iter());
             batch.target.extend(target.iter());
         }
@@ -490,6 +530,54 @@ mod tests {
         assert_eq!(parts.len(), 8, "drawn anew for each batch");
         let validation = BatchSource::new(&tomograms, Purpose::Validation, &params, 2).unwrap();
         assert_eq!(validation.batch(0).unwrap().own_part, None);
+    }
+
+    #[test]
+    fn shares_are_the_batch_in_pieces() {
+        let tomograms = [tomogram()];
+        let transfers = Transfers::new(&Device::Cpu);
+        for (mixup, batch) in [(0.0, 5), (0.4, 5), (0.4, 2)] {
+            let params = TrainParams {
+                mixup,
+                batch,
+                negatives: 0.3,
+                augmentation: Augmentation {
+                    noise: 0.3,
+                    ..Augmentation::default()
+                },
+                ..params()
+            };
+            let source = BatchSource::new(&tomograms, Purpose::Training, &params, 2).unwrap();
+            for workers in 1..=batch {
+                for step in 0..3 {
+                    let examples = |source: &BatchSource<'_>| {
+                        let batch = source.batch(step).unwrap().into_tensors(&transfers).unwrap();
+                        let labels = |(target, weight): &(Tensor, f64)| {
+                            (target.flatten_all().unwrap().to_vec1::<u8>().unwrap(), *weight)
+                        };
+                        let input = batch.input.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                        (
+                            input,
+                            batch.targets.iter().map(labels).collect::<Vec<_>>(),
+                            batch.input.dims()[0],
+                        )
+                    };
+                    let (input, targets, n) = examples(&source);
+                    assert_eq!(n, batch);
+                    let mut pieces = (Vec::new(), vec![(Vec::new(), 0.0); targets.len()]);
+                    for rank in 0..workers {
+                        let (part, of_part, n) = examples(&source.of_worker(rank, workers));
+                        assert!(n == batch / workers || n == batch.div_ceil(workers));
+                        pieces.0.extend(part);
+                        for (all, (labels, weight)) in pieces.1.iter_mut().zip(of_part) {
+                            all.0.extend(labels);
+                            all.1 = weight;
+                        }
+                    }
+                    assert!(pieces == (input, targets), "{mixup} {batch} {workers} {step}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -93,6 +93,12 @@ pub enum TrainError {
     /// The thread that reads patches ended early.
     #[error("the thread that reads patches ended without a word")]
     Worker,
+    /// Another worker of the same training has failed; its own error is what the training ends with.
+    #[error("another device of this training has failed")]
+    Stopped,
+    /// Several GPUs that cannot work together.
+    #[error("the GPUs cannot share a training, which NVIDIA's NCCL does: {0}")]
+    Exchange(candle_conv3d::LibraryError),
     /// The loss or its gradient became NaN or infinite.
     #[error(
         "training diverged at iteration {step}: loss {loss}, norm of the gradient {gradient_norm}; try a lower learning rate, a longer warm-up or a smaller clipping norm"

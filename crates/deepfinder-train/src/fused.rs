@@ -3,13 +3,16 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_conv3d::cpu::{Element, Isa, softmax_of_voxels};
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use crate::{LossParams, VoxelCounts};
 
 /// Voxels that one task sums up. Fixed, so that the order of summation is.
 const CHUNK: usize = 4096;
+
+/// Sums of each class.
+const ROWS: usize = 7;
 
 /// What the loss and its gradient are made of.
 #[derive(Debug, Clone)]
@@ -51,6 +54,30 @@ impl Sums {
             }
         }
         self.counts.add(&other.counts);
+    }
+
+    /// f64 `[7, C]`, in the order of the rows that a GPU gives.
+    pub(crate) fn to_tensor(&self) -> candle_core::Result<Tensor> {
+        let sums = [&self.mass, &self.overlap, &self.surprise];
+        let mut values: Vec<f64> = sums.into_iter().flatten().copied().collect();
+        values.extend(self.counts.to_row());
+        values.extend(&self.doubt);
+        Tensor::from_vec(values, (ROWS, self.scores()), &Device::Cpu)
+    }
+
+    /// From what [`to_tensor`](Self::to_tensor) gives.
+    pub(crate) fn of_tensor(tensor: &Tensor) -> candle_core::Result<Self> {
+        let scores = tensor.dim(1)?;
+        let values = tensor.flatten_all()?.to_vec1::<f64>()?;
+        let [mass, overlap, surprise, doubt] =
+            [0, 1, 2, ROWS - 1].map(|row| values[row * scores..][..scores].to_vec());
+        Ok(Self {
+            overlap,
+            mass,
+            surprise,
+            doubt,
+            counts: VoxelCounts::of_row(&values[3 * scores..(ROWS - 1) * scores], scores),
+        })
     }
 
     fn scores(&self) -> usize {
@@ -265,35 +292,55 @@ impl FusedLoss {
             });
     }
 
-    fn backward<T: WithDType + Element>(
+    /// The sums over logits `[N, D, H, W, C]`, f32 or f64. Their probabilities are kept for the gradient.
+    pub(crate) fn sums_of(&self, logits: &Tensor) -> candle_core::Result<Sums> {
+        let (storage, layout) = logits.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            bail!("the fused loss runs on the CPU alone");
+        };
+        let sums = match storage {
+            CpuStorage::F32(_) => self.keep::<f32>(storage, layout)?,
+            CpuStorage::F64(_) => self.keep::<f64>(storage, layout)?,
+            _ => bail!("logits must be f32 or f64"),
+        };
+        Ok(sums)
+    }
+
+    fn keep<T: WithDType + Element>(
         &self,
-        logits: &Tensor,
-        outer: &Tensor,
-    ) -> candle_core::Result<Tensor> {
-        let kept = self
-            .probabilities
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let mut probabilities = if let Some(kept) = kept {
-            T::cpu_storage_data(kept)?
-        } else {
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<Sums> {
+        let (logits, scores) = contiguous::<T>(storage, layout)?;
+        let (probabilities, sums) = self.gather(logits, scores);
+        let mut kept = self.probabilities.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(T::to_cpu_storage_owned(probabilities));
+        Ok(sums)
+    }
+
+    /// The gradient by the logits of the loss that has these sums, times `outer`; of the shape of the logits that
+    /// [`sums_of`](Self::sums_of) was given.
+    pub(crate) fn gradient(&self, logits: &Tensor, sums: &Sums, outer: f64) -> candle_core::Result<Tensor> {
+        let take = || {
+            let mut kept = self.probabilities.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.take()
+        };
+        let kept = match take() {
+            Some(kept) => Some(kept),
             // A second walk back: the first has used them.
-            let (storage, layout) = logits.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else {
-                bail!("the fused loss runs on the CPU alone");
-            };
-            let (logits, scores) = contiguous::<T>(storage, layout)?;
-            let (probabilities, sums) = self.gather(logits, scores);
-            let _ = self.sums.set(sums);
-            probabilities
+            None => self.sums_of(logits).map(|_| take())?,
         };
-        let Some(sums) = self.sums.get() else {
-            bail!("the fused loss goes forward before it goes back");
-        };
-        let outer = outer.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        self.differentiate(&mut probabilities, sums, outer);
-        Tensor::from_vec(probabilities, logits.shape(), logits.device())
+        match kept {
+            Some(CpuStorage::F32(mut values)) => {
+                self.differentiate(&mut values, sums, outer);
+                Tensor::from_vec(values, logits.shape(), logits.device())
+            }
+            Some(CpuStorage::F64(mut values)) => {
+                self.differentiate(&mut values, sums, outer);
+                Tensor::from_vec(values, logits.shape(), logits.device())
+            }
+            _ => bail!("the fused loss goes forward before it goes back"),
+        }
     }
 
     fn forward<T: WithDType + Element>(
@@ -301,11 +348,8 @@ impl FusedLoss {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<CpuStorage> {
-        let (logits, scores) = contiguous::<T>(storage, layout)?;
-        let (probabilities, sums) = self.gather(logits, scores);
+        let sums = self.keep::<T>(storage, layout)?;
         let value = <T as WithDType>::from_f64(sums.loss(&self.params));
-        let mut kept = self.probabilities.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(T::to_cpu_storage_owned(probabilities));
         // A second forward pass of the same op would give the same sums.
         let _ = self.sums.set(sums);
         Ok(T::to_cpu_storage_owned(vec![value]))
@@ -327,12 +371,11 @@ impl CustomOp1 for FusedLoss {
     }
 
     fn bwd(&self, logits: &Tensor, _loss: &Tensor, outer: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let gradient = match logits.dtype() {
-            DType::F32 => self.backward::<f32>(logits, outer)?,
-            DType::F64 => self.backward::<f64>(logits, outer)?,
-            other => bail!("logits must be f32 or f64, not {other:?}"),
+        let Some(sums) = self.sums.get() else {
+            bail!("the fused loss goes forward before it goes back");
         };
-        Ok(Some(gradient))
+        let outer = outer.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        self.gradient(logits, sums, outer).map(Some)
     }
 }
 

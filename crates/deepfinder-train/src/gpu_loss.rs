@@ -3,11 +3,17 @@
 use candle_conv3d::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor, bail};
 
+use crate::exchange::Exchange;
 use crate::params::wrong;
 use crate::{Loss, LossParams, Result, VoxelCounts};
 
-/// The loss of logits `[N, C, D, H, W]` against labels `[N, D, H, W]`, on the GPU still.
-pub(crate) fn find(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Result<FoundLoss> {
+/// What the loss of logits `[N, C, D, H, W]` against labels `[N, D, H, W]` is made of, f64 `[7, C]` on the GPU still.
+fn sums(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Result<Tensor> {
+    Ok(class_sums(logits, labels, params.label_smoothing > 0.0)?)
+}
+
+/// The loss that has these sums.
+fn of_sums(sums: &Tensor, params: &LossParams) -> Result<FoundLoss> {
     let kind = ClassLoss {
         dice_weight: params.dice_weight,
         cross_entropy_weight: params.cross_entropy_weight,
@@ -20,21 +26,31 @@ pub(crate) fn find(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Res
     let weights = params
         .class_weights
         .as_ref()
-        .map(|weights| Tensor::new(&weights[..], logits.device()))
+        .map(|weights| Tensor::new(&weights[..], sums.device()))
         .transpose()?;
-    let sums = class_sums(logits, labels, params.label_smoothing > 0.0)?;
-    Ok(class_loss(&sums, weights.as_ref(), &kind)?)
+    Ok(class_loss(sums, weights.as_ref(), &kind)?)
 }
 
-/// The weighted sum of the losses against several targets, and its gradient by the logits. The counts are those of the first.
+/// The loss of logits against labels.
+pub(crate) fn find(logits: &Tensor, labels: &Tensor, params: &LossParams) -> Result<FoundLoss> {
+    of_sums(&sums(logits, labels, params)?, params)
+}
+
+/// The weighted sum of the losses of all workers' logits against several targets, and its gradient by those of this one.
+/// The counts are those of the first target.
 pub(crate) fn graded(
     logits: &Tensor,
     targets: &[(Tensor, f64)],
     params: &LossParams,
+    exchange: &dyn Exchange,
 ) -> Result<(FoundLoss, Tensor)> {
+    let own = targets
+        .iter()
+        .map(|(labels, _)| sums(logits, labels, params))
+        .collect::<Result<Vec<_>>>()?;
     let mut sum: Option<(FoundLoss, Tensor)> = None;
-    for (labels, weight) in targets {
-        let mut found = find(logits, labels, params)?;
+    for ((labels, weight), sums) in targets.iter().zip(exchange.sum(own)?) {
+        let mut found = of_sums(&sums, params)?;
         if weight.to_bits() != 1f64.to_bits() {
             found.value = (found.value * *weight)?;
             found.slopes = (found.slopes * *weight)?;

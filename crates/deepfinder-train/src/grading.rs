@@ -6,68 +6,63 @@ use candle_core::{Device, Tensor};
 use deepfinder_net::Trace;
 
 use crate::batch::Examples;
-use crate::params::wrong;
-use crate::{Loss, LossParams, Result, VoxelCounts, loss};
+use crate::exchange::{Alone, Exchange};
+use crate::{LossParams, Result, VoxelCounts, cpu_loss};
 
 /// The loss of a batch, for an iteration.
 #[derive(Debug)]
 pub(crate) struct Graded {
-    origin: Origin,
-    /// The loss, f64 `[1]`, where the network is.
+    /// By the logits of this worker's share of the batch.
+    gradient: Tensor,
+    /// The loss of the whole batch, f64 `[1]`, where the network is.
     pub(crate) loss: Tensor,
     /// Voxels of each class, called so, and both, f64 `[3 · C]`, likewise.
     counts: Tensor,
 }
 
-/// Where the way back begins.
-#[derive(Debug)]
-enum Origin {
-    /// At a loss that candle walks back from.
-    Loss(Tensor),
-    /// At the logits' gradient, which is known.
-    #[cfg(feature = "cuda")]
-    Logits(Tensor),
-}
-
 impl Graded {
-    /// The loss against all targets of a batch.
-    pub(crate) fn of(logits: &Tensor, examples: &Examples, params: &LossParams) -> Result<Self> {
+    /// The loss against all targets of a batch that workers share: each brings the logits of its own patches.
+    pub(crate) fn of(
+        logits: &Tensor,
+        examples: &Examples,
+        params: &LossParams,
+        exchange: &dyn Exchange,
+    ) -> Result<Self> {
         #[cfg(feature = "cuda")]
         if logits.device().is_cuda() {
-            let (found, gradient) = crate::gpu_loss::graded(logits, &examples.targets, params)?;
+            let (found, gradient) = crate::gpu_loss::graded(logits, &examples.targets, params, exchange)?;
             return Ok(Self {
-                origin: Origin::Logits(gradient),
+                gradient,
                 loss: found.value,
                 counts: found.counts,
             });
         }
-        let losses = examples
-            .targets
-            .iter()
-            .map(|(target, weight)| Ok((loss(logits, target, params)?, *weight)))
-            .collect::<Result<Vec<_>>>()?;
-        let loss = Loss::weighted(losses)?.ok_or_else(|| wrong("batch", "has no target".to_owned()))?;
-        let device = &Device::Cpu;
+        let found = cpu_loss::find(logits, &examples.targets, params, exchange)?;
+        let [loss, counts] = on_processor(found.value, &found.counts)?;
         Ok(Self {
-            origin: Origin::Loss(loss.tensor),
-            loss: Tensor::new(&[loss.value], device)?,
-            counts: Tensor::new(loss.counts.to_row(), device)?,
+            gradient: found.gradient(logits)?,
+            loss,
+            counts,
         })
     }
 
     /// Walks back through the network.
     pub(crate) fn backward(&self, trace: Trace) -> Result<GradStore> {
-        Ok(match &self.origin {
-            Origin::Loss(loss) => trace.backward(loss)?,
-            #[cfg(feature = "cuda")]
-            Origin::Logits(gradient) => trace.backward_from(gradient)?,
-        })
+        Ok(trace.backward_from(&self.gradient)?)
     }
 
     /// What there is to tell, with the norm of the gradient, f64 `[1]`.
     pub(crate) fn row(&self, norm: &Tensor) -> [Tensor; 3] {
         [self.loss.clone(), norm.clone(), self.counts.clone()]
     }
+}
+
+fn on_processor(value: f64, counts: &VoxelCounts) -> Result<[Tensor; 2]> {
+    let device = &Device::Cpu;
+    Ok([
+        Tensor::new(&[value], device)?,
+        Tensor::new(counts.to_row(), device)?,
+    ])
 }
 
 /// The same for a batch that nothing is learnt from.
@@ -77,8 +72,9 @@ pub(crate) fn measured(logits: &Tensor, examples: &Examples, params: &LossParams
         let found = crate::gpu_loss::find(logits, labels, params)?;
         return Ok([found.value.clone(), found.value, found.counts]);
     }
-    let graded = Graded::of(logits, examples, params)?;
-    Ok(graded.row(&graded.loss))
+    let found = cpu_loss::find(logits, &examples.targets, params, &Alone)?;
+    let [loss, counts] = on_processor(found.value, &found.counts)?;
+    Ok([loss.clone(), loss, counts])
 }
 
 /// What a batch came to.
@@ -108,6 +104,7 @@ pub(crate) fn read(rows: &[[Tensor; 3]], scores: usize) -> Result<Vec<Reading>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss;
 
     #[test]
     fn readings_are_what_was_graded() {
@@ -125,7 +122,8 @@ mod tests {
         let one = examples(vec![(labels(0), 1.0)]);
         let two = examples(vec![(labels(0), 0.75), (labels(1), 0.25)]);
         let norm = Tensor::new(&[0.5f64], device).unwrap();
-        let rows = [&one, &two].map(|examples| Graded::of(&logits, examples, &params).unwrap().row(&norm));
+        let rows =
+            [&one, &two].map(|examples| Graded::of(&logits, examples, &params, &Alone).unwrap().row(&norm));
         let found = read(&rows, 3).unwrap();
         let [first, second] = [0, 1].map(|rest| loss(&logits, &labels(rest), &params).unwrap());
         let expected = |loss| Reading {

@@ -41,8 +41,10 @@ mod average;
 mod batch;
 mod checkpoint;
 mod counts;
+mod cpu_loss;
 mod dataset;
 mod error;
+mod exchange;
 mod fingerprint;
 mod fused;
 #[cfg(feature = "cuda")]
@@ -57,7 +59,9 @@ mod prefetch;
 mod resident;
 mod sampler;
 mod session;
+mod team;
 mod train;
+mod worker;
 
 pub use adam::{Adam, AdamMoments, AdamParams};
 pub use checkpoint::RunFolder;

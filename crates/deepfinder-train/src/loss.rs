@@ -136,28 +136,6 @@ impl LossParams {
     }
 }
 
-impl Loss {
-    /// The weighted sum of losses; the counts are those of the first. `None` where there are none.
-    pub(crate) fn weighted(losses: impl IntoIterator<Item = (Self, f64)>) -> Result<Option<Self>> {
-        let mut sum: Option<Self> = None;
-        for (mut loss, weight) in losses {
-            if weight.to_bits() != 1f64.to_bits() {
-                loss.tensor = (loss.tensor * weight)?;
-                loss.value *= weight;
-            }
-            sum = Some(match sum {
-                None => loss,
-                Some(sum) => Self {
-                    tensor: (sum.tensor + loss.tensor)?,
-                    value: sum.value + loss.value,
-                    counts: sum.counts,
-                },
-            });
-        }
-        Ok(sum)
-    }
-}
-
 /// The loss of logits `[N, C, D, H, W]` (f32 or f64; on a GPU f32 or bf16) against a target `[N, D, H, W]` of class labels (u8).
 ///
 /// On the CPU this is one fused operation with an analytic gradient; channels-last memory is the fast layout. The result
@@ -167,26 +145,13 @@ impl Loss {
 /// Where the shapes or types do not fit or a label has no score.
 pub fn loss(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<Loss> {
     params.check()?;
-    let (n, scores, d, h, w) = logits.dims5()?;
-    params.check_classes(scores)?;
-    if target.dims() != [n, d, h, w] || target.dtype() != DType::U8 {
-        let (expected, found) = ([n, d, h, w], (target.dtype(), target.dims()));
-        return Err(wrong(
-            "target",
-            format!("must be u8 of shape {expected:?}, found {found:?}"),
-        ));
-    }
+    let scores = logits.dim(1)?;
+    check_target(&logits.permute((0, 2, 3, 4, 1))?, target, params)?;
     #[cfg(feature = "cuda")]
     if logits.device().is_cuda() {
         return crate::gpu_loss::loss(logits, target, params);
     }
-    let labels = target.flatten_all()?.to_vec1::<u8>()?;
-    if let Some(label) = labels.iter().find(|label| usize::from(**label) >= scores) {
-        return Err(wrong(
-            "target",
-            format!("label {label} has none of the {scores} scores"),
-        ));
-    }
+    let labels = labels_of(target, scores)?;
     if !matches!(logits.device(), Device::Cpu) {
         // Sums of thousands of voxels: never in bf16.
         let precise = match logits.dtype() {
@@ -205,4 +170,30 @@ pub fn loss(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<Los
         value: sums.loss(params),
         counts: sums.counts,
     })
+}
+
+/// That a target fits logits `[N, D, H, W, C]`, and weights of classes too.
+pub(crate) fn check_target(logits: &Tensor, target: &Tensor, params: &LossParams) -> Result<()> {
+    let (n, d, h, w, scores) = logits.dims5()?;
+    params.check_classes(scores)?;
+    if target.dims() != [n, d, h, w] || target.dtype() != DType::U8 {
+        let (expected, found) = ([n, d, h, w], (target.dtype(), target.dims()));
+        return Err(wrong(
+            "target",
+            format!("must be u8 of shape {expected:?}, found {found:?}"),
+        ));
+    }
+    Ok(())
+}
+
+/// The labels of a target on the processor, in C order, each of which has a score.
+pub(crate) fn labels_of(target: &Tensor, scores: usize) -> Result<Vec<u8>> {
+    let labels = target.flatten_all()?.to_vec1::<u8>()?;
+    match labels.iter().find(|label| usize::from(**label) >= scores) {
+        Some(label) => Err(wrong(
+            "target",
+            format!("label {label} has none of the {scores} scores"),
+        )),
+        None => Ok(labels),
+    }
 }

@@ -185,6 +185,21 @@ impl TrainParams {
         }
     }
 
+    /// That a batch has patches for so many devices.
+    ///
+    /// # Errors
+    /// [`TrainError::Parameter`] where it has fewer.
+    pub fn check_devices(&self, devices: usize) -> Result<()> {
+        if devices > self.batch {
+            let what = format!(
+                "has {} patches, and {devices} devices share it: it must have at least one for each, or train on fewer devices",
+                self.batch
+            );
+            return Err(wrong("batch", what));
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// [`TrainError::Parameter`] that names the first field that makes no sense.
     pub fn check(&self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The training set in a GPU's memory, and patches that are cut out of it there.
 
 use candle_conv3d::{LabelledVolumes, Transfers, free_gpu_memory};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use deepfinder_core::{Progress, Region};
 
 use crate::batch::{BatchSource, Examples};
@@ -118,21 +118,19 @@ impl<'a> Resident<'a> {
                 targets: vec![(target, 1.0)],
             });
         };
-        let rest = 1.0 - own;
-        let mixed = (input.affine(f64::from(own), 0.0)? + next(&input)?.affine(f64::from(rest), 0.0)?)?;
-        let (of_next, own) = (next(&target)?, f64::from(own));
+        // The windows have one more than the share: each is mixed with the next.
+        let n = windows.len().saturating_sub(1);
+        let [own_voxels, next_voxels] = [input.narrow(0, 0, n)?, input.narrow(0, 1, n)?];
+        let (rest, part) = (1.0 - own, f64::from(own));
+        let mixed = (own_voxels.affine(part, 0.0)? + next_voxels.affine(f64::from(rest), 0.0)?)?;
         Ok(Examples {
             input: mixed,
-            targets: vec![(target, own), (of_next, 1.0 - own)],
+            targets: vec![
+                (target.narrow(0, 0, n)?, part),
+                (target.narrow(0, 1, n)?, 1.0 - part),
+            ],
         })
     }
-}
-
-/// In the place of each patch the one after it.
-fn next(patches: &Tensor) -> Result<Tensor> {
-    let n = patches.dim(0)?;
-    let (first, others) = (patches.narrow(0, 0, 1)?, patches.narrow(0, 1, n - 1)?);
-    Ok(Tensor::cat(&[others, first], 0)?)
 }
 
 /// Why the training set is not kept on a GPU.
@@ -216,6 +214,7 @@ fn copy(
 mod tests {
     use std::sync::Arc;
 
+    use candle_core::Tensor;
     use deepfinder_core::{NoProgress, Particle, ParticleList, Volume};
     use ndarray::Array3;
 

@@ -40,7 +40,7 @@ pub(crate) struct Draw {
 }
 
 /// Draws patches near annotated particles (paper, Methods: patch sampling and bootstrap), and some away from them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sampler {
     purpose: Purpose,
     seed: u64,

@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_conv3d::Transfers;
 use candle_core::{Device, Tensor};
 use deepfinder_core::Progress;
-use deepfinder_net::{Learner, UNet, Weights};
+use deepfinder_net::{UNet, Weights};
 
 use crate::average::MovingAverage;
 use crate::batch::BatchSource;
 use crate::checkpoint::{Checkpoint, State};
 use crate::fingerprint::difference;
-use crate::grading::{Graded, measured, read};
+use crate::grading::{measured, read};
 use crate::metrics::Running;
 use crate::prefetch::BatchStream;
 use crate::resident::Patches;
+use crate::team::Others;
 use crate::train::{Ended, PhaseTimes, TrainOutcome};
+use crate::worker::Worker;
 use crate::{
-    Adam, Best, EpochMetrics, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics, TrainError,
-    TrainParams,
+    Best, EpochMetrics, MetricsLine, Result, RunFolder, SplitMetrics, StepMetrics, TrainError, TrainParams,
 };
 
 /// A run at some iteration.
@@ -27,12 +27,9 @@ pub(crate) struct Session<'a> {
     params: &'a TrainParams,
     run: &'a RunFolder,
     settings: BTreeMap<String, String>,
-    device: Device,
-    transfers: Transfers,
-    learner: Learner,
+    worker: Worker<'a>,
     /// Where the run began: for what its weights are for.
     initial: Weights,
-    adam: Adam,
     average: Option<MovingAverage>,
     state: State,
     unread: Unread,
@@ -58,7 +55,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let mut session = Self::new(initial, params, run, settings, device)?;
         run.begin()?;
-        session.save_checkpoint()?;
+        session.save_checkpoint(&Others::none())?;
         Ok(session)
     }
 
@@ -79,7 +76,8 @@ impl<'a> Session<'a> {
             path: path.clone(),
             what,
         };
-        for (name, variable) in session.learner.variables() {
+        let worker = &mut session.worker;
+        for (name, variable) in worker.learner.variables() {
             let stored = checkpoint.weights.get(name);
             let Some(stored) = stored.filter(|stored| stored.shape() == variable.shape()) else {
                 return Err(damaged(format!(
@@ -88,8 +86,8 @@ impl<'a> Session<'a> {
             };
             variable.set(&stored.to_device(device)?)?;
         }
-        session.learner.refresh()?;
-        session
+        worker.learner.refresh()?;
+        worker
             .adam
             .restore(checkpoint.state.step, checkpoint.moments)
             .map_err(|error| damaged(error.to_string()))?;
@@ -111,20 +109,16 @@ impl<'a> Session<'a> {
         device: &Device,
     ) -> Result<Self> {
         let scores = initial.scores();
-        let learner =
-            Learner::new(&initial, params.parametrisation, device)?.with_precision(params.precision);
+        let worker = Worker::new(&initial, params, device)?;
         let average = params
             .ema
-            .map(|decay| MovingAverage::new(learner.tensors(), decay))
+            .map(|decay| MovingAverage::new(worker.learner.tensors(), decay))
             .transpose()?;
         Ok(Self {
             params,
             run,
             settings,
-            device: device.clone(),
-            transfers: Transfers::new(device),
-            adam: Adam::new(learner.variables().to_vec(), params.adam)?,
-            learner,
+            worker,
             average,
             initial,
             state: State {
@@ -144,11 +138,17 @@ impl<'a> Session<'a> {
         self.state.step
     }
 
-    /// Learns to the end, or until it is cancelled.
+    /// A worker on another device that has learnt as much.
+    pub(crate) fn worker_on(&self, device: &Device) -> Result<Worker<'a>> {
+        self.worker.copied_to(&self.initial, device)
+    }
+
+    /// Learns with the others to the end, or until it is cancelled.
     pub(crate) fn run(
         &mut self,
         mut patches: Patches<'_>,
         validation: Option<&BatchSource<'_>>,
+        others: &Others,
         progress: &dyn Progress,
     ) -> Result<Ended> {
         loop {
@@ -158,24 +158,24 @@ impl<'a> Session<'a> {
             let epoch_end = (self.state.epoch + 1) * self.params.steps_per_epoch as u64;
             while self.state.step < epoch_end {
                 if progress.is_cancelled() {
-                    self.save_checkpoint()?;
+                    self.save_checkpoint(others)?;
                     return Ok(Ended::Cancelled);
                 }
-                self.step(&mut patches)?;
+                self.step(&mut patches, others)?;
                 progress.note(&self.note());
                 progress.advance(1);
             }
-            self.read_metrics()?;
+            self.read_metrics(others)?;
             let weights = self.weights()?;
             let validated = validation
                 .map(|source| self.validate(&weights, source, progress))
                 .transpose()?;
             if let Some(None) = validated {
-                self.save_checkpoint()?;
+                self.save_checkpoint(others)?;
                 return Ok(Ended::Cancelled);
             }
             let validated = validated.flatten();
-            self.end_epoch(&weights, validated)?;
+            self.end_epoch(&weights, validated, others)?;
         }
     }
 
@@ -203,40 +203,25 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn step(&mut self, patches: &mut Patches<'_>) -> Result<()> {
-        let (times, transfers) = (&mut self.times, &self.transfers);
-        let examples = PhaseTimes::measured(&mut times.waiting, || patches.next(transfers))?;
-        times.voxels += examples.input.elem_count() as u64;
-        let trace = PhaseTimes::measured(&mut times.forward, || self.learner.net().trace(&examples.input))?;
-        let graded = PhaseTimes::measured(&mut times.loss, || {
-            Graded::of(&trace.logits()?, &examples, &self.params.loss)
-        })?;
-        let learner = &self.learner;
-        let gradients = PhaseTimes::measured(&mut times.backward, || {
-            let mut gradients = graded.backward(trace)?;
-            learner.chain(&mut gradients)?;
-            Ok::<_, TrainError>(gradients)
-        })?;
-
-        let learning_rate = self.params.learning_rate_at(self.state.step);
-        let clip = self.params.clip.unwrap_or(f64::INFINITY);
-        let adam = &mut self.adam;
-        let norm = PhaseTimes::measured(&mut times.update, || {
-            let norm = adam.clipped_step(&gradients, &graded.loss, learning_rate, clip)?;
-            learner.refresh()?;
-            Ok::<_, TrainError>(norm)
-        })?;
+    fn step(&mut self, patches: &mut Patches<'_>, others: &Others) -> Result<()> {
+        let step = self.state.step;
+        others.begin_step();
+        let row = self
+            .worker
+            .step(patches, step, others.exchange(), &mut self.times)?;
         self.state.step += 1;
         if let Some(average) = &mut self.average {
             PhaseTimes::measured(&mut self.times.update, || {
-                average.update(learner.tensors(), self.state.step)
+                average.update(self.worker.learner.tensors(), self.state.step)
             })?;
         }
-        self.unread.rows.push(graded.row(&norm));
-        self.unread.learning_rates.push(learning_rate);
+        self.unread.rows.push(row);
+        self.unread
+            .learning_rates
+            .push(self.params.learning_rate_at(step));
         // A GPU goes on meanwhile; the processor has done everything already.
-        if self.device.is_cpu() || self.state.step.is_multiple_of(self.params.log_every_steps as u64) {
-            self.read_metrics()?;
+        if self.worker.device.is_cpu() || self.state.step.is_multiple_of(self.params.log_every_steps as u64) {
+            self.read_metrics(others)?;
         }
         Ok(())
     }
@@ -245,10 +230,11 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`TrainError::Diverged`] with the first iteration whose loss or gradient was no number: nothing has moved since.
-    fn read_metrics(&mut self) -> Result<()> {
+    fn read_metrics(&mut self, others: &Others) -> Result<()> {
         let Unread { rows, learning_rates } = std::mem::take(&mut self.unread);
         let scores = self.initial.scores();
         let readings = PhaseTimes::measured(&mut self.times.update, || read(&rows, scores))?;
+        others.exchange().check()?;
         let before = self.state.step - readings.len() as u64;
         for ((step, reading), learning_rate) in (before + 1..).zip(readings).zip(learning_rates) {
             let (loss, gradient_norm) = (reading.loss, reading.gradient_norm);
@@ -279,7 +265,7 @@ impl<'a> Session<'a> {
         source: &BatchSource<'_>,
         progress: &dyn Progress,
     ) -> Result<Option<SplitMetrics>> {
-        let net = UNet::new(weights, &self.device)?.with_precision(self.params.precision);
+        let net = UNet::new(weights, &self.worker.device)?.with_precision(self.params.precision);
         let batches = self.params.validation_patches.div_ceil(self.params.batch) as u64;
         let mut rows = Vec::new();
         let began = Instant::now();
@@ -289,7 +275,7 @@ impl<'a> Session<'a> {
                 if progress.is_cancelled() {
                     return Ok(false);
                 }
-                let examples = patches.next()?.into_tensors(&self.transfers)?;
+                let examples = patches.next()?.into_tensors(&self.worker.transfers)?;
                 let logits = net.forward(&examples.input)?;
                 rows.push(measured(&logits, &examples, &self.params.loss)?);
             }
@@ -303,7 +289,12 @@ impl<'a> Session<'a> {
         Ok(finished.then(|| running.metrics()))
     }
 
-    fn end_epoch(&mut self, weights: &Weights, validation: Option<SplitMetrics>) -> Result<()> {
+    fn end_epoch(
+        &mut self,
+        weights: &Weights,
+        validation: Option<SplitMetrics>,
+        others: &Others,
+    ) -> Result<()> {
         self.state.epoch += 1;
         let mut metrics = EpochMetrics {
             epoch: self.state.epoch,
@@ -334,7 +325,7 @@ impl<'a> Session<'a> {
         self.times.files += began.elapsed();
         self.log(&MetricsLine::Epoch(metrics))?;
         // Last: a run killed before this repeats the epoch's end.
-        self.save_checkpoint()?;
+        self.save_checkpoint(others)?;
         tracing::debug!(epoch = self.state.epoch, times = ?self.times, "epoch");
         Ok(())
     }
@@ -345,19 +336,20 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn save_checkpoint(&mut self) -> Result<()> {
-        // Of a training that diverged nothing is kept.
-        self.read_metrics()?;
+    fn save_checkpoint(&mut self, others: &Others) -> Result<()> {
+        // Of a training that diverged nothing is kept, nor of one whose workers did not add up the last gradients: their norm is
+        // among the metrics.
+        self.read_metrics(others)?;
         let began = Instant::now();
-        let weights = self.learner.variables().iter();
+        let Worker { learner, adam, .. } = &self.worker;
+        let weights = learner.variables().iter();
         let checkpoint = Checkpoint {
             state: self.state.clone(),
             settings: self.settings.clone(),
             weights: weights
                 .map(|(name, variable)| (name.clone(), variable.as_detached_tensor()))
                 .collect(),
-            moments: self
-                .adam
+            moments: adam
                 .moments()
                 .map(|(name, moments)| (name.to_owned(), moments))
                 .collect(),
@@ -373,6 +365,7 @@ impl<'a> Session<'a> {
         let named: Vec<(String, Tensor)> = match &self.average {
             Some(average) => average.means().collect(),
             None => self
+                .worker
                 .learner
                 .tensors()
                 .iter()

@@ -5,11 +5,10 @@ use deepfinder_core::Progress;
 use deepfinder_net::Weights;
 
 use crate::batch::BatchSource;
-use crate::prefetch::BatchStream;
-use crate::resident::{Patches, Resident};
 use crate::sampler::Purpose;
 use crate::session::Session;
-use crate::{Best, Result, RunFolder, TrainParams, TrainingTomogram, fingerprint};
+use crate::team::{Followers, Work};
+use crate::{Best, Result, RunFolder, TrainParams, TrainingTomogram, exchange, fingerprint};
 
 /// Whether to begin a run or to go on with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +58,7 @@ pub struct PhaseTimes {
     pub forward: Duration,
     /// The loss.
     pub loss: Duration,
-    /// Gradients of the loss and the network.
+    /// Gradients of the loss and the network, added up over the devices.
     pub backward: Duration,
     /// Clipping and the optimiser.
     pub update: Duration,
@@ -67,7 +66,7 @@ pub struct PhaseTimes {
     pub validation: Duration,
     /// Metrics, weights and checkpoints.
     pub files: Duration,
-    /// Voxels learnt from in all that.
+    /// Voxels learnt from in all that, on all devices.
     pub voxels: u64,
 }
 
@@ -105,7 +104,7 @@ pub fn train(
     progress: &dyn Progress,
 ) -> Result<TrainOutcome> {
     train_on(
-        &Device::Cpu,
+        &[Device::Cpu],
         training,
         validation,
         initial,
@@ -127,19 +126,26 @@ pub fn train(
 /// their voxels are finite, and patches get neither noise nor blur; else they are read as on the processor, and a warning
 /// says why. The same seed gives the same patches either way, but for the last place of a value here and there.
 ///
+/// Several devices share each batch, of which each must have a patch. What a loss is made of (sums over the voxels of a batch)
+/// and the gradients are added up over all of them, so that they learn what one device would from the same batches, but for
+/// rounding: their number may change when a run is resumed. On GPUs that is done by NCCL, without waiting for any; each
+/// holds all training tomograms, where they fit. Only the first validates and writes. Several processors are several threads:
+/// slower than one, and what GPUs are held against.
+///
 /// Progress counts iterations. On cancellation the iteration at hand is finished, a checkpoint written, and the outcome
 /// says [`Ended::Cancelled`].
 ///
 /// # Errors
 /// Where parameters, particles or targets make no sense or do not fit the network; where a voxel is not finite, a file
-/// cannot be read or written, or training diverges. Resuming fails where the checkpoint is missing, damaged, or of a run
+/// cannot be read or written, or training diverges; where there are more devices than patches in a batch, or GPUs without NCCL.
+/// What fails on one device ends the training on all. Resuming fails where the checkpoint is missing, damaged, or of a run
 /// with other parameters or data.
 #[expect(
     clippy::too_many_arguments,
     reason = "what is learnt from, what is learnt and where: none has a default"
 )]
 pub fn train_on(
-    device: &Device,
+    devices: &[Device],
     training: &[TrainingTomogram],
     validation: &[TrainingTomogram],
     initial: Weights,
@@ -158,21 +164,36 @@ pub fn train_on(
         Some(BatchSource::new(validation, Purpose::Validation, params, scores)?)
     };
     let settings = fingerprint::settings(params, scores, training, validation)?;
+    params.check_devices(devices.len())?;
+    let exchanges = exchange::among(devices)?;
+    let first = devices.first().unwrap_or(&Device::Cpu);
     let mut session = match start {
-        Start::Fresh => Session::begin(initial, params, run, settings, device)?,
-        Start::Resume => Session::resume(initial, params, run, settings, device)?,
+        Start::Fresh => Session::begin(initial, params, run, settings, first)?,
+        Start::Resume => Session::resume(initial, params, run, settings, first)?,
     };
-    let (done, total) = (session.steps_done(), params.total_steps());
-    let resident = Resident::where_it_fits(&source, device, done, progress)?;
-    progress.begin("training", total, "iterations");
-    progress.advance(done);
+    let followers = devices.iter().skip(1).map(|device| session.worker_on(device));
+    let followers = followers.collect::<Result<Vec<_>>>()?;
+    let sources: Vec<_> = (0..devices.len())
+        .map(|rank| source.of_worker(rank, devices.len()))
+        .collect();
+    let work = Work {
+        steps: [session.steps_done(), params.total_steps()],
+        params,
+        progress,
+    };
     let ended = std::thread::scope(|scope| {
-        let patches = match resident {
-            Some(resident) => Patches::Resident(Box::new(resident)),
-            None => Patches::Read(BatchStream::start(scope, &source, done..total, params.prefetch)),
-        };
-        session.run(patches, validation_source.as_ref(), progress)
+        let (followers, others) = Followers::start(scope, work, followers, exchanges, &sources);
+        let led = work
+            .patches(scope, &sources[0], first, progress)
+            .and_then(|patches| {
+                let [done, total] = work.steps;
+                progress.begin("training", total, "iterations");
+                progress.advance(done);
+                let ended = session.run(patches, validation_source.as_ref(), &others, progress);
+                progress.end();
+                ended
+            });
+        followers.join(others.dismiss(led))
     });
-    progress.end();
     session.outcome(ended?)
 }

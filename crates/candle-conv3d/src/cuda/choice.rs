@@ -56,7 +56,7 @@ mod library {
         device::Memory,
         program::{Element, Program},
     };
-    use crate::{config::Activation, cpu::ConvShape, gpu::CudnnError};
+    use crate::{config::Activation, cpu::ConvShape, gpu::LibraryError};
 
     /// A problem on a device.
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -197,7 +197,7 @@ mod library {
 
     /// Runs a step of a program.
     pub(in super::super) fn call(device: &CudaDevice, call: &Call, memory: &Memory<'_>) -> Result<()> {
-        let handle = handle(device).ok_or_else(|| Error::wrap(CudnnError::Off))?;
+        let handle = handle(device).ok_or_else(|| Error::wrap(LibraryError::Off))?;
         let stream = device.cuda_stream();
         stream.context().bind_to_thread().w()?;
         let places = call.places.iter();
@@ -207,7 +207,7 @@ mod library {
             .iter()
             .any(|address| *address == 0 || !address.is_multiple_of(ALIGNMENT as u64))
         {
-            return Err(Error::wrap(CudnnError::Address));
+            return Err(Error::wrap(LibraryError::Address));
         }
         // SAFETY: values of the program's buffers, whose lengths the ops have checked, all on this device; the result is
         // scratch memory or the output, which no input shares memory with.

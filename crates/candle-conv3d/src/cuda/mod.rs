@@ -10,6 +10,10 @@ mod convolution;
 mod cudnn;
 mod gather;
 mod loss;
+#[cfg(any(test, feature = "nccl"))]
+mod nccl;
+#[cfg(any(test, feature = "cudnn", feature = "nccl"))]
+mod opened;
 mod optimiser;
 mod program;
 mod standardise;
@@ -36,6 +40,10 @@ mod emulator;
 pub use classes::{ClassLoss, FoundLoss, class_gradient, class_loss, class_sums};
 #[cfg(feature = "cudnn")]
 pub(crate) use cudnn::library as cudnn_library;
+#[cfg(feature = "nccl")]
+pub(crate) use nccl::library as nccl_library;
+#[cfg(feature = "nccl")]
+pub use nccl::{GpuSums, gpu_sums};
 pub(crate) use {
     convolution::{ConvolutionPlan, Direction, pack_convolution},
     optimiser::{adam, average},

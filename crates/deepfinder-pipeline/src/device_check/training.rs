@@ -11,7 +11,8 @@ use deepfinder_train::{
     Augmentation, LossParams, RunFolder, Start, TrainError, TrainParams, TrainingTomogram, loss, train_on,
 };
 
-use super::{DeviceCheck, F32_ALLOWED, difference, noise, unlike, voxels};
+use super::{DeviceCheck, F32_ALLOWED, difference, noise, precisions, unlike, voxels};
+use crate::device::check_shared_training;
 use crate::error::OnFile;
 use crate::{PipelineError, Result};
 
@@ -44,17 +45,7 @@ pub(super) fn check_training(
         };
         checks.push(check_losses(device, "", &params, progress)?);
     }
-    // Of losses against two targets each.
-    let params = TrainParams {
-        mixup: 0.4,
-        ema: Some(0.9),
-        loss: LossParams {
-            label_smoothing: 0.1,
-            ..LossParams::default()
-        },
-        ..short()
-    };
-    checks.push(check_losses(device, ", smoothed and mixed", &params, progress)?);
+    checks.push(check_losses(device, SMOOTHED, &smoothed_and_mixed(), progress)?);
     // Such patches are made by the processor and copied.
     let params = TrainParams {
         augmentation: Augmentation {
@@ -65,6 +56,44 @@ pub(super) fn check_training(
     };
     checks.push(check_losses(device, ", noisy patches", &params, progress)?);
     checks.push(check_divergence(device, progress)?);
+    Ok(checks)
+}
+
+const SMOOTHED: &str = ", smoothed and mixed";
+
+/// Of losses against two targets each.
+fn smoothed_and_mixed() -> TrainParams {
+    TrainParams {
+        mixup: 0.4,
+        ema: Some(0.9),
+        loss: LossParams {
+            label_smoothing: 0.1,
+            ..LossParams::default()
+        },
+        ..short()
+    }
+}
+
+/// Trainings that several devices share, in parts that differ, held against the first of them.
+pub(super) fn check_shared(devices: &[Device], progress: &dyn Progress) -> Result<Vec<DeviceCheck>> {
+    check_shared_training(devices)?;
+    let first = devices.get(..1).unwrap_or_default();
+    let mut checks = Vec::new();
+    let on = format!(" on {} devices", devices.len());
+    for &precision in first.first().map_or(&[][..], precisions) {
+        for (what, params) in [("", short()), (SMOOTHED, smoothed_and_mixed())] {
+            let params = TrainParams {
+                batch: 2 * devices.len() + 1,
+                log_every_steps: 1,
+                precision,
+                ..params
+            };
+            let [found, expected] = [devices, first].map(|devices| trained(devices, &params, progress));
+            let here = Path::new("check-device");
+            let losses = [found?.on(here)?, expected?.on(here)?];
+            checks.push(compared(&format!("{on}{what}"), &params, &losses, LOSS_ALLOWED));
+        }
+    }
     Ok(checks)
 }
 
@@ -203,7 +232,7 @@ fn tomogram() -> Result<TrainingTomogram> {
 
 /// Trains into a folder that goes with the answer, and gives the losses that were written down.
 fn trained(
-    device: &Device,
+    devices: &[Device],
     params: &TrainParams,
     progress: &dyn Progress,
 ) -> Result<std::result::Result<Vec<f64>, TrainError>> {
@@ -214,7 +243,7 @@ fn trained(
     let initial = Weights::initial(3, 1, Metadata::default()).on(here)?;
     let tomograms = [tomogram()?];
     let outcome = train_on(
-        device,
+        devices,
         &tomograms,
         &[],
         initial,
@@ -237,24 +266,31 @@ fn check_losses(
     progress: &dyn Progress,
 ) -> Result<DeviceCheck> {
     let here = Path::new("check-device");
-    let found = trained(device, params, progress)?.on(here)?;
+    let found = trained(std::slice::from_ref(device), params, progress)?.on(here)?;
     let in_f32 = TrainParams {
         precision: Precision::F32,
         ..params.clone()
     };
-    let expected = trained(&Device::Cpu, &in_f32, progress)?.on(here)?;
+    let expected = trained(&[Device::Cpu], &in_f32, progress)?.on(here)?;
+    let allowed = if device.is_cpu() { 0.0 } else { LOSS_ALLOWED };
+    Ok(compared(what, params, &[found, expected], allowed))
+}
+
+/// The greatest difference of the losses of two trainings.
+fn compared(what: &str, params: &TrainParams, losses: &[Vec<f64>; 2], allowed: f64) -> DeviceCheck {
+    let [found, expected] = losses;
     let steps = params.steps_per_epoch;
-    let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / b.abs());
-    let complete = [&found, &expected].map(Vec::len) == [steps / params.log_every_steps; 2];
-    Ok(DeviceCheck {
+    let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / b.abs());
+    let complete = [found, expected].map(Vec::len) == [steps / params.log_every_steps; 2];
+    DeviceCheck {
         what: format!("losses of {steps} iterations{what}, {}", params.precision),
         found: if complete {
             off.fold(0.0, f64::max)
         } else {
             f64::INFINITY
         },
-        allowed: if device.is_cpu() { 0.0 } else { LOSS_ALLOWED },
-    })
+        allowed,
+    }
 }
 
 /// A training that breaks is found out, however late, and says at which iteration.
@@ -265,7 +301,7 @@ fn check_divergence(device: &Device, progress: &dyn Progress) -> Result<DeviceCh
         ..short()
     };
     let iteration = |device: &Device| -> Result<u8> {
-        Ok(match trained(device, &params, progress)? {
+        Ok(match trained(std::slice::from_ref(device), &params, progress)? {
             Err(TrainError::Diverged { step, .. }) => step as u8,
             _ => 0,
         })

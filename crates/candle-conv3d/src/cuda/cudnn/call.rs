@@ -7,7 +7,7 @@ use std::{collections::HashMap, ffi::c_int, ptr, sync::Arc};
 use super::library::{Library, Pointer, Status, Values};
 use crate::{
     cuda::program::{Element, Place},
-    gpu::CudnnError,
+    gpu::LibraryError,
 };
 
 /// Which of cuDNN's convolutions, and what it does with what is there.
@@ -76,7 +76,7 @@ impl Descriptor {
         library: &Arc<Library>,
         create: unsafe extern "C" fn(*mut Pointer) -> Status,
         destroy: unsafe extern "C" fn(Pointer) -> Status,
-    ) -> Result<Self, CudnnError> {
+    ) -> Result<Self, LibraryError> {
         let mut raw = ptr::null_mut();
         // SAFETY: writes one pointer.
         library.check("cudnnCreate…Descriptor", unsafe { create(&raw mut raw) })?;
@@ -92,7 +92,7 @@ impl Descriptor {
         library: &Arc<Library>,
         element: u32,
         [batch, channels, depth, height, width]: [i32; 5],
-    ) -> Result<Self, CudnnError> {
+    ) -> Result<Self, LibraryError> {
         let new = Self::new(library, library.create_tensor, library.destroy_tensor)?;
         let sizes = [batch, channels, depth, height, width];
         let row = width * channels;
@@ -123,7 +123,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(library: &Arc<Library>, problem: &Problem) -> Result<Self, CudnnError> {
+    fn new(library: &Arc<Library>, problem: &Problem) -> Result<Self, LibraryError> {
         let (element, math) = match problem.element {
             Element::F32 => (FLOAT, FMA_MATH),
             Element::Bf16 => (BFLOAT16, TENSOR_OP_MATH),
@@ -189,7 +189,7 @@ impl Handle {
     ///
     /// # Errors
     /// Where the library cannot start, with its reason.
-    pub(crate) fn new(library: Arc<Library>, stream: Pointer) -> Result<Self, CudnnError> {
+    pub(crate) fn new(library: Arc<Library>, stream: Pointer) -> Result<Self, LibraryError> {
         let mut raw = ptr::null_mut();
         // SAFETY: writes one pointer.
         library.check("cudnnCreate", unsafe { (library.create)(&raw mut raw) })?;
@@ -208,7 +208,7 @@ impl Handle {
     ///
     /// # Errors
     /// Where cuDNN does not have that algorithm for it.
-    pub(crate) fn workspace(&mut self, problem: &Problem) -> Result<usize, CudnnError> {
+    pub(crate) fn workspace(&mut self, problem: &Problem) -> Result<usize, LibraryError> {
         if let Some((_, bytes)) = self.prepared.get(problem) {
             return Ok(*bytes);
         }
@@ -250,7 +250,7 @@ impl Handle {
         problem: &Problem,
         addresses: &[u64],
         workspace: u64,
-    ) -> Result<(), CudnnError> {
+    ) -> Result<(), LibraryError> {
         let bytes = self.workspace(problem)?;
         let Some((prepared, _)) = self.prepared.get(problem) else {
             return Ok(());

@@ -6,69 +6,19 @@
 )]
 
 use std::{
-    error::Error,
-    ffi::{CStr, OsStr, c_char, c_double, c_int, c_void},
+    ffi::{OsStr, c_double, c_int},
     sync::Arc,
 };
 
-use crate::gpu::CudnnError;
+use super::super::opened::{Opened, SharedObject, functions, version_in_words};
+pub(super) use super::super::opened::{Pointer, Status, Values};
+use crate::gpu::LibraryError;
 
-pub(super) type Status = u32;
-/// Of a handle, a descriptor, a stream or values.
-pub(super) type Pointer = *mut c_void;
-/// Of what is only read.
-pub(super) type Values = *const c_void;
 type Sizes = *const c_int;
 
 /// What the file is called that has this interface.
 #[cfg(feature = "cudnn")]
 const NAME: &str = "libcudnn.so.9";
-
-macro_rules! functions {
-    ($($field:ident: $name:literal ($($argument:ty),*);)*) => {
-        /// An opened cuDNN.
-        pub(crate) struct Library {
-            version: usize,
-            describe: unsafe extern "C" fn(Status) -> *const c_char,
-            $(pub(super) $field: unsafe extern "C" fn($($argument),*) -> Status,)*
-            /// What the functions are in.
-            _file: libloading::Library,
-        }
-
-        impl Library {
-            /// Opens that file.
-            ///
-            /// # Errors
-            /// Where it is not there or not cuDNN 9, or functions are missing.
-            pub(crate) fn open(path: impl AsRef<OsStr>) -> Result<Arc<Self>, CudnnError> {
-                // SAFETY: what runs on opening is NVIDIA's.
-                let file = unsafe { libloading::Library::new(path.as_ref()) }.map_err(|error| {
-                    // Why is in what it comes from.
-                    let said = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-                    CudnnError::Missing { said }
-                })?;
-                // SAFETY: cudnn_graph.h: `size_t cudnnGetVersion(void)`.
-                let version = unsafe { symbol::<unsafe extern "C" fn() -> usize>(&file, "cudnnGetVersion") }?;
-                // SAFETY: it takes nothing and touches nothing.
-                let version = unsafe { version() };
-                if !(90_000..100_000).contains(&version) {
-                    return Err(CudnnError::Version {
-                        found: in_words(version),
-                    });
-                }
-                // SAFETY: each type is that of the function in the headers of cuDNN 9.
-                unsafe {
-                    Ok(Arc::new(Self {
-                        version,
-                        describe: symbol(&file, "cudnnGetErrorString")?,
-                        $($field: symbol(&file, $name)?,)*
-                        _file: file,
-                    }))
-                }
-            }
-        }
-    };
-}
 
 functions! {
     create: "cudnnCreate" (*mut Pointer);
@@ -116,53 +66,42 @@ functions! {
         (Pointer, Values, Pointer, Values, Pointer, Values, Pointer, u32, Pointer, usize, Values, Pointer, Pointer);
 }
 
+/// An opened cuDNN.
+pub(crate) type Library = Opened<Functions>;
+
 impl Library {
+    /// Opens that file.
+    ///
+    /// # Errors
+    /// Where it is not there or not cuDNN 9, or functions are missing.
+    pub(crate) fn open(path: impl AsRef<OsStr>) -> Result<Arc<Self>, LibraryError> {
+        let file = SharedObject::open(path.as_ref(), "cuDNN 9")?;
+        // SAFETY: cudnn_graph.h: `size_t cudnnGetVersion(void)`; it touches nothing.
+        let version = unsafe { file.function::<unsafe extern "C" fn() -> usize>("cudnnGetVersion")?() };
+        let in_words = version_in_words(version, 90_000);
+        if !(90_000..100_000).contains(&version) {
+            return Err(LibraryError::Version {
+                found: in_words,
+                needed: "9",
+            });
+        }
+        // SAFETY: each type is that of the function in the headers of cuDNN 9.
+        let (describe, functions) = unsafe { (file.function("cudnnGetErrorString")?, Functions::of(&file)?) };
+        Ok(Arc::new(Self {
+            name: "cuDNN",
+            version: in_words,
+            describe,
+            functions,
+            _file: file,
+        }))
+    }
+
     /// cuDNN as the system finds it.
     ///
     /// # Errors
     /// As [`Self::open`].
     #[cfg(feature = "cudnn")]
-    pub(crate) fn of_system() -> Result<Arc<Self>, CudnnError> {
+    pub(crate) fn of_system() -> Result<Arc<Self>, LibraryError> {
         Self::open(NAME)
     }
-
-    /// As in 9.19.0.
-    pub(crate) fn version(&self) -> String {
-        in_words(self.version)
-    }
-
-    /// What a function gave back.
-    pub(super) fn check(&self, function: &'static str, status: Status) -> Result<(), CudnnError> {
-        if status == 0 {
-            return Ok(());
-        }
-        // SAFETY: gives a constant string of the library, which is open.
-        let said = unsafe { CStr::from_ptr((self.describe)(status)) };
-        Err(CudnnError::Failed {
-            function,
-            said: said.to_string_lossy().into_owned(),
-        })
-    }
-}
-
-impl std::fmt::Debug for Library {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cuDNN {}", self.version())
-    }
-}
-
-/// # Safety
-/// `F` is the type of the function of that name.
-unsafe fn symbol<F: Copy>(file: &libloading::Library, name: &'static str) -> Result<F, CudnnError> {
-    // SAFETY: as the caller says.
-    let found = unsafe { file.get::<F>(name) };
-    found
-        .map(|function| *function)
-        .map_err(|_| CudnnError::Function { name })
-}
-
-/// cuDNN counts 10 000 · major + 100 · minor + patch, before version 9 1 000 · major.
-fn in_words(version: usize) -> String {
-    let major = if version < 90_000 { 1_000 } else { 10_000 };
-    format!("{}.{}.{}", version / major, version % major / 100, version % 100)
 }

@@ -9,7 +9,7 @@ use crate::{
         program::{Place, Program, whole},
     },
     error::Conv3dError,
-    gpu::CudnnError,
+    gpu::LibraryError,
 };
 
 /// How cuDNN computes a convolution.
@@ -48,7 +48,7 @@ impl Way {
 }
 
 /// Asks for the bytes that an algorithm needs.
-pub(crate) type Ask<'a> = &'a mut dyn FnMut(&Problem) -> Result<usize, CudnnError>;
+pub(crate) type Ask<'a> = &'a mut dyn FnMut(&Problem) -> Result<usize, LibraryError>;
 
 /// A program with calls in it, as they are added.
 struct Calls<'a> {

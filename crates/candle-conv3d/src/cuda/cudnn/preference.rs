@@ -57,7 +57,7 @@ mod found {
     use std::sync::{Arc, OnceLock};
 
     use super::Preference;
-    use crate::{cuda::cudnn::library::Library, gpu::CudnnError};
+    use crate::{cuda::cudnn::library::Library, gpu::LibraryError};
 
     impl Preference {
         /// That of this run of the program.
@@ -69,10 +69,10 @@ mod found {
     }
 
     /// cuDNN as this machine has it, or why not; looked for once.
-    pub(crate) fn library() -> &'static Result<Arc<Library>, CudnnError> {
-        static FOUND: OnceLock<Result<Arc<Library>, CudnnError>> = OnceLock::new();
+    pub(crate) fn library() -> &'static Result<Arc<Library>, LibraryError> {
+        static FOUND: OnceLock<Result<Arc<Library>, LibraryError>> = OnceLock::new();
         FOUND.get_or_init(|| match Preference::current() {
-            Preference::Never => Err(CudnnError::Off),
+            Preference::Never => Err(LibraryError::Off),
             _ => Library::of_system(),
         })
     }

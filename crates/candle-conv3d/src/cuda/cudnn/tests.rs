@@ -6,7 +6,6 @@
 
 use std::{
     path::PathBuf,
-    process::Command,
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -15,31 +14,14 @@ use super::{
     call::{Kind, Problem},
     library::Library,
 };
-use crate::{cuda::Element, gpu::CudnnError};
+use crate::{
+    cuda::{Element, opened},
+    gpu::LibraryError,
+};
 
-/// `fake.c`, compiled with those definitions; nothing where there is no C compiler.
+/// `fake.c`, compiled with those definitions.
 fn compiled(name: &str, definitions: &[&str]) -> Option<PathBuf> {
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    if Command::new(&compiler).arg("--version").output().is_err() {
-        eprintln!("skipped: no C compiler here to make a cuDNN with");
-        return None;
-    }
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/cuda/cudnn/fake.c");
-    let file = std::env::temp_dir().join(format!("conv3d-{name}-{}.so", std::process::id()));
-    let built = Command::new(&compiler)
-        .args(["-shared", "-fPIC", "-O2"])
-        .args(definitions)
-        .arg("-o")
-        .arg(&file)
-        .arg(source)
-        .output()
-        .unwrap();
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
-    Some(file)
+    opened::compiled("cudnn/fake.c", name, definitions)
 }
 
 /// A cuDNN that works on the processor's memory.
@@ -84,7 +66,7 @@ fn problem() -> Problem {
 
 #[test]
 fn why_cudnn_cannot_be_used_is_said() {
-    let said = |found: Result<Arc<Library>, CudnnError>| found.unwrap_err().to_string();
+    let said = |found: Result<Arc<Library>, LibraryError>| found.unwrap_err().to_string();
     let missing = said(Library::open("/nowhere/libcudnn.so.9"));
     assert!(
         missing.starts_with("it is missing (/nowhere/libcudnn.so.9: cannot open")

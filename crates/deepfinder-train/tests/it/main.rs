@@ -17,6 +17,8 @@ use ndarray::Array3;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+mod workers;
+
 /// Noise with bright balls of radius 3 (class 1) and dark ones (class 2).
 fn balls(seed: u64) -> TrainingTomogram {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
