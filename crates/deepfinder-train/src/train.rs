@@ -157,7 +157,7 @@ pub fn train_on(
     } else {
         Some(BatchSource::new(validation, Purpose::Validation, params, scores)?)
     };
-    let settings = fingerprint::settings(params, scores, training, validation)?;
+    let settings = fingerprint::settings(params, &initial, training, validation)?;
     let mut session = match start {
         Start::Fresh => Session::begin(initial, params, run, settings, device)?,
         Start::Resume => Session::resume(initial, params, run, settings, device)?,
