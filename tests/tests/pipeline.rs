@@ -275,6 +275,47 @@ fn the_order_of_classes_says_which_lies_on_top() {
     assert_eq!(run("[target]\norder = ['b', 'a']\n"), ["0", "1"]);
 }
 
+/// Balls of half the radius, and clusters of which a quarter of these is enough.
+#[test]
+fn targets_of_points_are_small_balls() {
+    let bench = Bench::default();
+    bench
+        .run("simulate -o p --tomograms 0 --shape 32,32,32 --particles 1")
+        .success();
+    bench.write("p/picks.csv", "class,x,y,z\n1,16,16,16\n");
+    let drawn = |options: &str| {
+        let target = format!("target p/picks.csv --like p/tomo1.mrc --radius 1={options} -o t.mrc --json");
+        json(&bench.run(&target).success())["voxels_by_label"]["1"].clone()
+    };
+    let (large, small) = (drawn("8"), drawn("4"));
+    assert_eq!(drawn("8 --points"), small);
+    assert_ne!(large, small);
+    bench
+        .run("target p/picks.csv --like p/tomo1.mrc --points -o t.mrc")
+        .refused(&["--radius"]);
+    bench
+        .run("target p/picks.csv --like p/tomo1.mrc --radius 1=-3 --points -o t.mrc")
+        .refused(&["-3"]);
+
+    let run = |settings: &str| {
+        bench.write(
+            "p/deepfinder.toml",
+            format!(
+                "version = 1\n{settings}[[class]]\nlabel = 1\nname = 'a'\nradius = 8\n[train]\nepochs = 1\n\
+                 steps_per_epoch = 1\nbatch = 1\npatch = 8\nhead = 'half'\n[[tomogram]]\nname = 't'\nfile = 'tomo1.mrc'\n\
+                 split = 'train'\npicks = 'picks.csv'\n"
+            ),
+        );
+        bench.run("run p").success();
+        json(&bench.run("info p/output/targets/t.mrc --json").success())["labels"]["1"].clone()
+    };
+    assert_eq!(run(""), large);
+    assert_eq!(run("[target]\npoints = true\n"), small);
+    assert_eq!(run("[target]\npoints = true\npoint_radius = 8\n"), large);
+    let info = json(&bench.run("info p/output/train/best.safetensors --json").success());
+    assert_eq!(info["head"], "half");
+}
+
 #[test]
 fn a_missing_voxel_size_is_said_once() {
     let bench = Bench::default();
@@ -323,6 +364,8 @@ fn a_missing_voxel_size_is_said_once() {
         let plan = bench.run(&format!("train --dry-run --device cpu --json {flag} ."));
         assert_eq!(json(&plan.success())["params"]["parametrisation"], expected);
     }
+    let plan = bench.run("train --dry-run --device cpu --json --head half .");
+    assert_eq!(json(&plan.success())["head"], "half");
 }
 
 #[test]

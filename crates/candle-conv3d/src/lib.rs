@@ -2,7 +2,7 @@
 //!
 //! candle has no 3-D convolution; this crate adds what a volumetric network needs as candle custom ops: stride-1
 //! [`conv3d`] with fused bias and `ReLU`, [`conv3d_concat`] (a skip connection without the concatenation), [`max_pool2`],
-//! the fused up-convolution [`upsample2_conv2`], [`softmax_channels`] and [`argmax_channels`]. Tensors are logically
+//! the fused up-convolution [`upsample2_conv2`], the bare [`upsample2`], [`softmax_channels`] and [`argmax_channels`]. Tensors are logically
 //! `[N, C, D, H, W]`. Results are channels-last in memory (a permuted view), which is also the layout the kernels read
 //! in place: pass results on as they are, `contiguous()` between layers only costs time.
 //!
@@ -79,7 +79,7 @@ pub use ops::{
     adam_step, add_max_pool2_gradient, add_softmax_channels, argmax_channels, channels_last_zeros, conv3d,
     conv3d_concat, conv3d_gradients, convert, copy_planes, haloed_zeros, max_pool2, max_pool2_into,
     max_pool2_with_halos, relu_gradient, softmax_channels, standardise_rows, standardise_rows_gradients,
-    update_averages, upsample2_conv2, upsample2_conv2_gradients,
+    update_averages, upsample2, upsample2_conv2, upsample2_conv2_gradients, upsample2_gradient,
 };
 pub use transfer::{Download, Transfers};
 pub use windows::{LabelledVolumes, Window};

@@ -146,13 +146,8 @@ pub fn upsample2_conv2(
     bias: Option<&Tensor>,
     activation: Activation,
 ) -> Result<Tensor> {
-    let volume = Volume::of(input)?;
-    let [n, c, d, h, w] = volume.dims;
-    let upsampled = build(input, [n, c, 2 * d, 2 * h, 2 * w], |image, channel, position| {
-        volume.at(image, channel, position.map(|index| index / 2))
-    })?;
     conv3d(
-        &upsampled,
+        &upsample2(input)?,
         weight,
         bias,
         &Conv3dConfig {
@@ -160,6 +155,18 @@ pub fn upsample2_conv2(
             ..Default::default()
         },
     )
+}
+
+/// See [`upsample2`](crate::upsample2).
+///
+/// # Errors
+/// Where the tensor has the wrong number of dimensions.
+pub fn upsample2(input: &Tensor) -> Result<Tensor> {
+    let volume = Volume::of(input)?;
+    let [n, c, d, h, w] = volume.dims;
+    build(input, [n, c, 2 * d, 2 * h, 2 * w], |image, channel, position| {
+        volume.at(image, channel, position.map(|index| index / 2))
+    })
 }
 
 /// See [`softmax_channels`](crate::softmax_channels).

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deepfinder_core::TiltRange;
-use deepfinder_pipeline::{AccuracySize, Euler, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
+use deepfinder_pipeline::{AccuracySize, Euler, Head, Length, OmeZarr, Origin, ParticleFormat, PickMethod};
 use deepfinder_studio::DEFAULT_PORT;
 
 pub(crate) use self::densities::{AverageArgs, MatchArgs};
@@ -129,6 +129,9 @@ pub(crate) struct BenchArgs {
     /// Scores per voxel, background among them
     #[arg(long, value_name = "N", default_value_t = 13, value_parser = clap::value_parser!(u8).range(2..))]
     pub(crate) scores: u8,
+    /// Where the network ends: full, or half, where 2³ voxels share their scores
+    #[arg(long, value_name = "LEVEL", default_value_t)]
+    pub(crate) head: Head,
     /// Runs of which the middle one counts
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) runs: usize,
@@ -223,6 +226,9 @@ pub(crate) struct TargetArgs {
     /// Draw a class as spheres, of a radius in voxels (1=12) or Å (1=120A). Repeat
     #[arg(long, value_name = "CLASS=R", value_parser = named::<Length>)]
     pub(crate) radius: Vec<(String, Length)>,
+    /// Draw small balls at the centres of the particles of --radius instead: half as large, and of 2 voxels at least
+    #[arg(long, requires = "radius", conflicts_with = "mask")]
+    pub(crate) points: bool,
     /// Draw a class as a shape: a cubic binary volume, rotated with each particle. Repeat
     #[arg(long, value_name = "CLASS=FILE", value_parser = named::<PathBuf>)]
     pub(crate) mask: Vec<(String, PathBuf)>,

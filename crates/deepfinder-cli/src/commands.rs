@@ -99,6 +99,7 @@ impl Context<'_> {
             batch: args.batch,
             patch: args.patch,
             scores: args.scores.into(),
+            head: args.head,
             runs: args.runs,
         };
         keep_memory();
@@ -192,10 +193,15 @@ impl Context<'_> {
     }
 
     fn target(&self, args: &TargetArgs) -> Result<()> {
+        let shape = if args.points {
+            ShapeSource::Point
+        } else {
+            ShapeSource::Sphere
+        };
         let spheres = args
             .radius
             .iter()
-            .map(|(class, radius)| (class.clone(), ShapeSource::Sphere(*radius)));
+            .map(|(class, radius)| (class.clone(), shape(*radius)));
         let masks = args
             .mask
             .iter()

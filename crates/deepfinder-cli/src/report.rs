@@ -155,6 +155,7 @@ impl Printer {
         let (training, validation) = (list(&plan.training), list(&plan.validation));
         let json = json!({
             "run": plan.run, "training": training, "validation": validation, "params": serde_json::to_value(&plan.params)?,
+            "head": plan.initial.head(),
         });
         self.print(&json, || {
             let params = &plan.params;

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use deepfinder_core::{Label, Moments, Progress, VolumeReader, VolumeWriter};
-use deepfinder_net::{Precision, UNet};
+use deepfinder_net::{Head, Precision, UNet};
 
 use crate::input::Input;
 use crate::output::Output;
@@ -121,6 +121,11 @@ pub fn segment_with_all(
                     Precision::Bf16
                 } else {
                     Precision::F32
+                },
+                head: if nets.iter().all(|net| net.head() == Head::Half) {
+                    Head::Half
+                } else {
+                    Head::Full
                 },
             };
             let tiling = match tile {

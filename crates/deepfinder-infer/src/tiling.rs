@@ -1,4 +1,4 @@
-use deepfinder_net::{Precision, ReceptiveField, SIDE_MULTIPLE, Skip, Sweep};
+use deepfinder_net::{Head, Precision, ReceptiveField, SIDE_MULTIPLE, Skip, Sweep};
 
 /// What a tile must read around its core, so that its result is the whole volume's to the last bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub(crate) struct Demand {
     pub classes: usize,
     /// What the networks compute with.
     pub precision: Precision,
+    /// Where they end.
+    pub head: Head,
 }
 
 impl Demand {
@@ -118,7 +120,11 @@ impl Demand {
                     .product();
                 for tiling in self.with_chunks(core) {
                     // Thin chunks cost some: there is little to do at once.
-                    let again = if tiling.skip == Skip::Keep { 1.0 } else { 1.15 };
+                    let again = if tiling.skip == Skip::Recompute && self.head == Head::Full {
+                        1.15
+                    } else {
+                        1.0
+                    };
                     let cost = computed * again * (1.0 + 0.8 / tiling.chunk as f64);
                     let workspace = self.workspace(tiling);
                     let fits = workspace <= self.bytes as f64;
@@ -204,7 +210,10 @@ impl Demand {
         let results = size_of::<f32>() * 2 * self.classes;
         if chunk >= longest_window(reach, 0, depth, z) {
             // One pass: input, skip, the up-convolution and what it makes with the skip; or the results.
-            let widest = (value * (1 + 32 + 48 + 32)).max(value * (32 + 32) + results);
+            let widest = match self.head {
+                Head::Full => (value * (1 + 32 + 48 + 32)).max(value * (32 + 32) + results),
+                Head::Half => (value * (1 + 32 + 32)).max(value * (32 + 48) / 8 + results),
+            };
             return (column * chunk * widest) as f64;
         }
         // Values per voxel of a plane. Each layer has room for the planes that come and the three that it may keep; at
@@ -212,13 +221,19 @@ impl Demand {
         let room = |planes: usize, channels: usize, shrink: usize| {
             ((planes / shrink).max(THINNEST) + 3) * channels / (shrink * shrink)
         };
-        let full = room(chunk, 1 + 32 + 48 + 32, 1) + chunk * 32;
+        let decoder = match self.head {
+            Head::Full => 48 + 32,
+            Head::Half => 0,
+        };
+        let full = room(chunk, 1 + 32 + decoder, 1) + chunk * 32;
         let half = room(chunk, 32 + 48 + (64 + 48) + 48 + 48, 2);
         let quarter = room(chunk, 48 + 4 * 64, 4);
         // Between encoder and decoder; some planes stand there twice.
         let [lag, half_lag] = Sweep::waiting(self.precision, chunk);
         let mid = 48 * (half_lag + chunk / 2 + 2) / 4;
         let skip = match tiling.skip {
+            // Nothing waits for a decoder that is not there.
+            _ if self.head == Head::Half => 0,
             Skip::Keep => 32 * (lag + chunk + 2),
             Skip::Recompute => lag + room(THINNEST, 32, 1) + room(chunk + THINNEST, 32, 1),
         };
@@ -255,6 +270,10 @@ mod tests {
         prop::sample::select(vec![Precision::F32, Precision::Bf16])
     }
 
+    fn heads() -> impl Strategy<Value = Head> {
+        prop::sample::select(vec![Head::Full, Head::Half])
+    }
+
     proptest! {
         #[test]
         fn cores_make_the_axis_and_windows_reach_far_enough(
@@ -287,6 +306,7 @@ mod tests {
         #[test]
         fn chosen_tilings_fit_where_any_does(
             precision in precisions(),
+            head in heads(),
             shape in [1..300usize, 1..700usize, 1..700usize],
             mebibytes in 100..4000usize,
         ) {
@@ -297,6 +317,7 @@ mod tests {
                 bytes_per_core_voxel: 0,
                 classes: 13,
                 precision,
+                head,
             };
             let tiling = demand.tiling();
             prop_assert!(tiling.core.iter().all(|side| side % 4 == 0) && tiling.chunk.is_multiple_of(2));
@@ -316,6 +337,7 @@ mod tests {
             bytes_per_core_voxel: 0,
             classes: 13,
             precision: Precision::F32,
+            head: Head::Full,
         };
         let tiling = demand([96, 112, 128]).tiling();
         assert!(tiling.core == [96, 112, 128], "{tiling:?}");
@@ -359,5 +381,12 @@ mod tests {
         let found = computed(tiling);
         assert!(found < voxels * 5 / 4, "{tiling:?} computes {found}");
         assert!(tiling.chunk >= 8 && tiling.skip == Skip::Keep, "{tiling:?}");
+        // A network that ends on the half level needs less, and keeps nothing.
+        let half = Demand {
+            head: Head::Half,
+            ..halves
+        };
+        assert!(half.workspace(tiling) < 0.7 * halves.workspace(tiling));
+        assert!(computed(half.tiling()) <= found);
     }
 }

@@ -1,5 +1,11 @@
+use std::fmt;
+use std::str::FromStr;
+
 use candle_conv3d::GRID;
 use candle_core::Shape;
+use serde::{Deserialize, Serialize};
+
+use crate::NetError;
 
 /// Name of the network in the metadata of its weights.
 pub const ARCHITECTURE: &str = "deepfinder-unet";
@@ -10,11 +16,59 @@ pub const ARCHITECTURE_VERSION: u32 = 1;
 /// Sides of the network's input are multiples of this: it pools twice by 2.
 pub const SIDE_MULTIPLE: usize = 4;
 
-/// How far the network looks: see [`ReceptiveField`].
+/// Where the network ends: the level that its last layer stands on. Scores are those of the tomogram's voxels in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// On the full level: each voxel has scores of its own.
+    #[default]
+    Full,
+    /// On the half level: 2³ voxels share their scores, and the network ends before the decoder of the full level, which
+    /// takes more than half of the work. For targets that need no finer outline, such as points.
+    Half,
+}
+
+impl Head {
+    /// All of them, with the names that a user gives them.
+    pub const ALL: [(&'static str, Self); 2] = [("full", Self::Full), ("half", Self::Half)];
+
+    /// Whether it stands on the full level.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+    pub fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+
+    /// Its name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, head)| *head == self)
+            .map_or("", |(name, _)| name)
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Head {
+    type Err = NetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        found.map(|(_, head)| *head).ok_or_else(|| NetError::Head {
+            found: text.to_owned(),
+        })
+    }
+}
+
+/// How far the network looks, see [`ReceptiveField`]; with a [`Head::Half`] it looks a few voxels less far.
 pub const RECEPTIVE_FIELD: ReceptiveField = reach(1);
 
 /// How far the last bits of a result look, on each axis (D, H, W): further than the network itself, since a
-/// convolution computes neighbouring outputs together ([`candle_conv3d::GRID`]).
+/// convolution computes neighbouring outputs together ([`candle_conv3d::GRID`]). With a [`Head::Half`] no further.
 pub const INFLUENCE: [ReceptiveField; 3] = [reach(GRID[0]), reach(GRID[1]), reach(GRID[2])];
 
 /// Where a part of a volume may begin so that its voxels lie on the same grid at each level: at multiples of this, on
@@ -97,8 +151,8 @@ impl Layer {
     }
 }
 
-/// The layers that do not depend on the classes, in the order in which they run: name, kernel, inputs, outputs.
-const TRUNK: [(&str, usize, usize, usize); 14] = [
+/// The layers down to the lowest level and up to the half level: name, kernel, inputs, outputs.
+const TRUNK: [(&str, usize, usize, usize); 11] = [
     ("full.encode.0", 3, 1, 32),
     ("full.encode.1", 3, 32, 32),
     ("half.encode.0", 3, 32, 48),
@@ -110,22 +164,31 @@ const TRUNK: [(&str, usize, usize, usize); 14] = [
     ("half.upsample", 2, 64, 64),
     ("half.decode.0", 3, 64 + 48, 48),
     ("half.decode.1", 3, 48, 48),
+];
+
+/// The layers of the full level's decoder, which a network with a [`Head::Half`] lacks.
+const FULL_DECODER: [(&str, usize, usize, usize); 3] = [
     ("full.upsample", 2, 48, 48),
     ("full.decode.0", 3, 48 + 32, 32),
     ("full.decode.1", 3, 32, 32),
 ];
 
-/// Convolutions of the network.
-pub(crate) const LAYERS: usize = TRUNK.len() + 1;
+/// Convolutions of a network with a [`Head::Full`].
+pub(crate) const LAYERS: usize = TRUNK.len() + FULL_DECODER.len() + 1;
 
 /// Name of the last layer.
 pub(crate) const HEAD: &str = "head";
 
 /// Every convolution, in the order in which they run, for that many scores (background among them).
-pub(crate) fn layers(scores: usize) -> impl Iterator<Item = Layer> {
+pub(crate) fn layers(scores: usize, head: Head) -> impl Iterator<Item = Layer> {
+    let (decoder, features) = match head {
+        Head::Full => (&FULL_DECODER[..], 32),
+        Head::Half => (&[][..], 48),
+    };
     TRUNK
         .into_iter()
-        .chain([(HEAD, 1, 32, scores)])
+        .chain(decoder.iter().copied())
+        .chain([(HEAD, 1, features, scores)])
         .map(|(name, kernel, inputs, outputs)| Layer {
             name,
             kernel,

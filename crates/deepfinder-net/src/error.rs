@@ -94,6 +94,12 @@ pub enum NetError {
         /// Number asked for.
         found: usize,
     },
+    /// A head that there is not.
+    #[error("`{found}` is no level that a network's head stands on: use full or half")]
+    Head {
+        /// What was asked for.
+        found: String,
+    },
     /// Metadata that are missing, damaged or contradict themselves.
     #[error("the metadata of the weights are unusable: {what}")]
     Metadata {

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use hdf5_pure::{Dataset, File, Group};
 
 use crate::architecture::{HEAD, LAYERS, Layer, layers};
-use crate::{Metadata, NetError, Result, SHREC19_CLASSES, Weights};
+use crate::{Head, Metadata, NetError, Result, SHREC19_CLASSES, Weights};
 
 pub(crate) fn read(bytes: Vec<u8>, metadata: Metadata) -> Result<Weights> {
     let file = File::from_bytes(bytes).map_err(at("/"))?;
@@ -29,7 +29,7 @@ pub(crate) fn read(bytes: Vec<u8>, metadata: Metadata) -> Result<Weights> {
         _ => 0,
     };
     let mut named = Vec::new();
-    for (layer, name) in layers(scores).zip(&names) {
+    for (layer, name) in layers(scores, Head::Full).zip(&names) {
         let [(weight_name, _), (bias_name, _)] = layer.tensors();
         let k = layer.kernel;
         let kernel = values(

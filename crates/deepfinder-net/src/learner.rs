@@ -30,7 +30,7 @@ impl Learner {
         let (net, tensors) = UNet::trainable(weights, device)?;
         let mut layers: HashMap<String, Layer> = match parametrisation {
             Parametrisation::Plain => HashMap::new(),
-            Parametrisation::Residual => reparametrised(weights.scores())
+            Parametrisation::Residual => reparametrised(weights.scores(), weights.head())
                 .map(|layer| (layer.weight_name(), layer))
                 .collect(),
         };

@@ -36,7 +36,7 @@ mod unet;
 mod weights;
 
 pub use architecture::{
-    ARCHITECTURE, ARCHITECTURE_VERSION, INFLUENCE, ORIGIN_MULTIPLE, RECEPTIVE_FIELD, ReceptiveField,
+    ARCHITECTURE, ARCHITECTURE_VERSION, Head, INFLUENCE, ORIGIN_MULTIPLE, RECEPTIVE_FIELD, ReceptiveField,
     SIDE_MULTIPLE,
 };
 pub use error::{BoxError, NetError, Result};

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ARCHITECTURE, ARCHITECTURE_VERSION, NetError, Result};
+use crate::{ARCHITECTURE, ARCHITECTURE_VERSION, Head, NetError, Result};
 
 /// What [`Metadata::normalisation`] says of networks that take a whole tomogram (or patch) at mean 0 and population
 /// standard deviation 1.
@@ -35,6 +35,8 @@ pub struct Metadata {
     pub architecture: String,
     /// Version of that kind; default [`ARCHITECTURE_VERSION`].
     pub architecture_version: u32,
+    /// Where the network ends. Default: on the full level.
+    pub head: Head,
     /// Anything else worth keeping (how it was trained, say).
     pub extra: BTreeMap<String, String>,
 }
@@ -47,6 +49,7 @@ impl Default for Metadata {
             normalisation: ZERO_MEAN_UNIT_DEVIATION.to_owned(),
             architecture: ARCHITECTURE.to_owned(),
             architecture_version: ARCHITECTURE_VERSION,
+            head: Head::default(),
             extra: BTreeMap::new(),
         }
     }
@@ -122,6 +125,9 @@ impl Metadata {
 pub(crate) struct StoredMetadata {
     architecture: String,
     architecture_version: u32,
+    /// Files of before have none.
+    #[serde(default, skip_serializing_if = "Head::is_full")]
+    head: Head,
     normalisation: String,
     voxel_size_angstrom: Option<f32>,
     classes: Vec<StoredClass>,
@@ -140,6 +146,7 @@ impl From<&Metadata> for StoredMetadata {
         Self {
             architecture: metadata.architecture.clone(),
             architecture_version: metadata.architecture_version,
+            head: metadata.head,
             normalisation: metadata.normalisation.clone(),
             voxel_size_angstrom: metadata.voxel_size_angstrom,
             classes: metadata
@@ -167,6 +174,7 @@ impl From<StoredMetadata> for Metadata {
             normalisation: stored.normalisation,
             architecture: stored.architecture,
             architecture_version: stored.architecture_version,
+            head: stored.head,
             extra: stored.extra,
         }
     }

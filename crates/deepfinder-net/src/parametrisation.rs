@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor, Var};
 use serde::Serialize;
 
 use crate::architecture::{HEAD, Layer, layers};
-use crate::{Metadata, NetError, Result, Weights};
+use crate::{Head, Metadata, NetError, Result, Weights};
 
 /// How a network that learns makes its kernels of what is learnt. The network that comes of it is the same kind in any
 /// case: the kernels are what it computes with and what is kept.
@@ -50,7 +50,7 @@ impl Parametrisation {
             return Ok(drawn);
         }
         let mut tensors = drawn.tensors().clone();
-        for layer in reparametrised(classes_with_background) {
+        for layer in reparametrised(classes_with_background, drawn.head()) {
             if let Some(kernel) = tensors.get_mut(&layer.weight_name()) {
                 *kernel = fresh(&layer, kernel)?;
             }
@@ -59,8 +59,8 @@ impl Parametrisation {
     }
 }
 
-pub(crate) fn reparametrised(scores: usize) -> impl Iterator<Item = Layer> {
-    layers(scores).filter(|layer| layer.name != HEAD)
+pub(crate) fn reparametrised(scores: usize, head: Head) -> impl Iterator<Item = Layer> {
+    layers(scores, head).filter(|layer| layer.name != HEAD)
 }
 
 /// A kernel at the start, of one that was drawn.

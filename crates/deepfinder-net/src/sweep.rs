@@ -1,4 +1,4 @@
-use candle_conv3d::{Activation, GRID, Halos, PrepackedConv3d, convert};
+use candle_conv3d::{Activation, GRID, Halos, PrepackedConv3d, convert, upsample2};
 use candle_core::Tensor;
 
 use crate::planes::{Planes, Ring};
@@ -10,7 +10,8 @@ use crate::{NetError, Precision, Result, SIDE_MULTIPLE};
 /// Planes that become one where they are pooled.
 const POOLED: usize = 2;
 
-/// What a [`Sweep`] does with the first level's features until its decoder has caught up with the encoder.
+/// What a [`Sweep`] does with the first level's features until its decoder has caught up with the encoder. With a
+/// [`Head::Half`](crate::Head::Half) nobody needs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Skip {
     /// Keep them: 32 channels of a few dozen planes.
@@ -38,11 +39,12 @@ pub struct Sweep {
     half_upsample: Upsample,
     mid: Ring,
     half_decode: [Stage; 2],
-    full_upsample: Upsample,
-    high: High,
-    full_decode: [Stage; 2],
+    /// Where the head stands on the full level.
+    full_decoder: Option<FullDecoder>,
     /// Full-size features that are needed for a moment only.
     scratch: Planes,
+    /// The half level's features, where the head reads those.
+    half_features: Planes,
     /// Height and width.
     plane: Option<(usize, usize)>,
     /// Planes that have come.
@@ -83,9 +85,22 @@ impl UNet {
         let full_encode = encode(&self.full_encode, false)?;
         let half_encode = encode(&self.half_encode, halo)?;
         let half_upsample = Upsample::new(&self.half_upsample, dtype, halo)?;
-        let full_upsample = Upsample::new(&self.full_upsample, dtype, halo)?;
         let mid = half_encode[1].layer.output_channels();
-        let high = full_encode[1].layer.output_channels();
+        let full_decoder = self.full_decoder.as_ref().map(|layers| {
+            let upsample = Upsample::new(&layers.upsample, dtype, halo)?;
+            let high = full_encode[1].layer.output_channels();
+            Ok::<_, NetError>(FullDecoder {
+                decode: decode(&layers.decode, [upsample.layer.output_channels(), high])?,
+                upsample,
+                high: match skip {
+                    Skip::Keep => High::Kept(Ring::default()),
+                    Skip::Recompute => High::Again(Box::new(Again {
+                        encode: full_encode.each_ref().map(Stage::again),
+                        features: Planes::new(halo),
+                    })),
+                },
+            })
+        });
         let (weight, bias) = (&self.head.weight, Some(&self.head.bias));
         let head = PrepackedConv3d::new(weight, bias, &[weight.dim(1)?], Activation::Identity, dtype)?;
         let of_head = Halos {
@@ -97,20 +112,13 @@ impl UNet {
             halo,
             head: head.with_halos(of_head)?,
             half_decode: decode(&self.half_decode, [half_upsample.layer.output_channels(), mid])?,
-            full_decode: decode(&self.full_decode, [full_upsample.layer.output_channels(), high])?,
-            high: match skip {
-                Skip::Keep => High::Kept(Ring::default()),
-                Skip::Recompute => High::Again(Box::new(Again {
-                    encode: full_encode.each_ref().map(Stage::again),
-                    features: Planes::new(halo),
-                })),
-            },
+            full_decoder: full_decoder.transpose()?,
             full_encode,
             half_encode,
             scratch: Planes::new(halo),
+            half_features: Planes::new(halo),
             quarter: [stage(q0, &[])?, stage(q1, &[])?, stage(q2, &[])?, stage(q3, &[])?],
             half_upsample,
-            full_upsample,
             mid: Ring::default(),
             plane: None,
             depth: 0,
@@ -162,7 +170,7 @@ impl Sweep {
         self.prepare_rings();
         let planes = &convert(planes, self.precision.dtype()).map_err(NetError::from)?;
         self.full_encode[0].input.append(planes)?;
-        if let High::Again(again) = &mut self.high {
+        if let Some(High::Again(again)) = self.high() {
             again.encode[0].input.append(planes)?;
         }
         // Each round every layer takes what it can, though not more than has come at once: when the last planes come
@@ -170,20 +178,32 @@ impl Sweep {
         loop {
             let encoded = self.encode()?;
             let decoded = self.decode_half()?;
-            let given = self.decode_full(&mut give)?;
+            let given = match self.full_decoder {
+                Some(_) => self.decode_full(&mut give)?,
+                None => self.give_half(&mut give)?,
+            };
             if !encoded && !decoded && !given {
                 return Ok(());
             }
         }
     }
 
+    /// The full level's features that wait for its decoder.
+    fn high(&mut self) -> Option<&mut High> {
+        self.full_decoder.as_mut().map(|decoder| &mut decoder.high)
+    }
+
     /// Room for all that will wait for the decoder, from the start.
     fn prepare_rings(&mut self) {
         let waiting = Sweep::waiting(self.precision, self.at_most);
-        let rings = match &mut self.high {
-            High::Kept(ring) => [Some(ring), Some(&mut self.mid)],
-            High::Again(_) => [None, Some(&mut self.mid)],
+        let high = match &mut self.full_decoder {
+            Some(FullDecoder {
+                high: High::Kept(ring),
+                ..
+            }) => Some(ring),
+            _ => None,
         };
+        let rings = [high, Some(&mut self.mid)];
         for (level, ring) in rings.into_iter().enumerate() {
             if let Some(ring) = ring.filter(|ring| ring.is_new()) {
                 let all = self.depth >> level;
@@ -196,7 +216,7 @@ impl Sweep {
     }
 
     /// Planes of the first and the second level that wait at most between encoder and decoder, where `planes` come at
-    /// once.
+    /// once. With a [`Head::Half`](crate::Head::Half) none of the first.
     pub fn waiting(precision: Precision, planes: usize) -> [usize; 2] {
         // Each of the layers between keeps planes until the next have come: twice as many where two are computed together.
         let together = precision.planes_together();
@@ -216,22 +236,20 @@ impl Sweep {
         let [first, second] = &mut self.full_encode;
         let mut moved = first.flow(self.over, at_most, &mut second.input)?;
         let pooled = &mut self.half_encode[0].input;
-        let given = match &mut self.high {
-            High::Kept(ring) => {
-                let given = second.flow(first.over, at_most, ring)?;
-                if given {
-                    pooled.pool(&ring.last()?)?;
-                }
-                given
+        let kept = self.full_decoder.as_mut().map(|decoder| &mut decoder.high);
+        let given = if let Some(High::Kept(ring)) = kept {
+            let given = second.flow(first.over, at_most, ring)?;
+            if given {
+                pooled.pool(&ring.last()?)?;
             }
-            High::Again(_) => {
-                let given = second.flow(first.over, at_most, &mut self.scratch)?;
-                if given {
-                    pooled.pool(&self.scratch.first(self.scratch.length)?)?;
-                    self.scratch.discard(self.scratch.length);
-                }
-                given
+            given
+        } else {
+            let given = second.flow(first.over, at_most, &mut self.scratch)?;
+            if given {
+                pooled.pool(&self.scratch.first(self.scratch.length)?)?;
+                self.scratch.discard(self.scratch.length);
             }
+            given
         };
         moved |= given;
         let over = second.over;
@@ -267,7 +285,11 @@ impl Sweep {
             self.mid.discard(step.done);
             moved = true;
         }
-        moved |= second.flow(first.over, at_most, &mut self.full_upsample.input)?;
+        let next = match &mut self.full_decoder {
+            Some(decoder) => &mut decoder.upsample.input,
+            None => &mut self.half_features,
+        };
+        moved |= second.flow(first.over, at_most, next)?;
         Ok(moved)
     }
 
@@ -277,14 +299,20 @@ impl Sweep {
         give: &mut impl FnMut(Tensor) -> Result<(), E>,
     ) -> Result<bool, E> {
         let at_most = self.at_most(0);
-        let up = &mut self.full_upsample;
-        let [first, second] = &mut self.full_decode;
+        let Some(FullDecoder {
+            upsample: up,
+            high,
+            decode: [first, second],
+        }) = &mut self.full_decoder
+        else {
+            return Ok(false);
+        };
         up.flow(self.half_decode[1].over, at_most, &mut first.input)?;
         if let Some(step) = first.step(up.over, at_most) {
-            let high = self.high.first(step.read, self.over)?;
-            first.write(&step, Some(&high), &mut second.input)?;
-            drop(high);
-            self.high.discard(step.done);
+            let beside = high.first(step.read, self.over)?;
+            first.write(&step, Some(&beside), &mut second.input)?;
+            drop(beside);
+            high.discard(step.done);
         }
         let moved = second.flow(first.over, at_most, &mut self.scratch)?;
         while self.scratch.length > 0 {
@@ -295,6 +323,31 @@ impl Sweep {
         }
         Ok(moved)
     }
+
+    /// Gives the logits of the half level for the full level's voxels; whether there were any.
+    fn give_half<E: From<NetError>>(
+        &mut self,
+        give: &mut impl FnMut(Tensor) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let at_once = (Self::LOGITS_AT_ONCE.min(self.at_most) / 2).max(1);
+        let moved = self.half_features.length > 0;
+        while self.half_features.length > 0 {
+            let planes = self.half_features.length.min(at_once);
+            let features = self.half_features.first(planes)?;
+            let logits = write_logits(&self.head, &features, self.halo)?;
+            self.half_features.discard(planes);
+            give(upsample2(&logits).map_err(NetError::from)?)?;
+        }
+        Ok(moved)
+    }
+}
+
+/// The layers between the half level's features and the logits of the full level's.
+#[derive(Debug)]
+struct FullDecoder {
+    upsample: Upsample,
+    high: High,
+    decode: [Stage; 2],
 }
 
 /// The first level's features for the decoder: see [`Skip`].
@@ -361,16 +414,13 @@ mod tests {
                     })?;
                 }
                 assert_eq!(given, DEPTH);
-                let High::Kept(ring) = &sweep.high else {
+                let Some(High::Kept(ring)) = sweep.high() else {
                     panic!("the features are kept");
                 };
                 // One that is too small grows.
                 let expected = Sweep::waiting(precision, chunk);
-                assert_eq!(
-                    [ring.room(), sweep.mid.room()],
-                    expected,
-                    "{precision}, {chunk} at once"
-                );
+                let high = ring.room();
+                assert_eq!([high, sweep.mid.room()], expected, "{precision}, {chunk} at once");
             }
         }
         Ok(())

@@ -1,13 +1,13 @@
 use candle_conv3d::{
     Activation, Conv3dConfig, LayerGradients, Padding, PrepackedConv3d, add_max_pool2_gradient,
-    channels_last_zeros, conv3d, conv3d_gradients, convert, max_pool2, relu_gradient,
-    upsample2_conv2_gradients,
+    channels_last_zeros, conv3d, conv3d_gradients, convert, max_pool2, relu_gradient, upsample2,
+    upsample2_conv2_gradients, upsample2_gradient,
 };
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::unet::{Convolution, UNet, check_input};
-use crate::{NetError, Result};
+use crate::{Head, NetError, Result};
 
 /// A forward pass that can be walked back: see [`UNet::trace`].
 ///
@@ -26,8 +26,14 @@ pub struct Trace {
     quarter: [Tensor; 4],
     half_up: Tensor,
     half_decoded: [Tensor; 2],
-    full_up: Tensor,
-    full_decoded: [Tensor; 2],
+    full_decoded: Option<FullDecoded>,
+}
+
+/// What the full level's decoder gave.
+#[derive(Debug)]
+struct FullDecoded {
+    up: Tensor,
+    decoded: [Tensor; 2],
 }
 
 impl UNet {
@@ -47,9 +53,16 @@ impl UNet {
         let quarter = chain(&net.quarter, &half_pooled)?;
         let half_up = net.half_upsample.upsample(&quarter[3])?;
         let half_decoded = decoded(&net.half_decode, &half_up, &half[1])?;
-        let full_up = net.full_upsample.upsample(&half_decoded[1])?;
-        let full_decoded = decoded(&net.full_decode, &full_up, &full[1])?;
-        let features = &full_decoded[1];
+        let full_decoded = net.full_decoder.as_ref().map(|decoder| {
+            let up = decoder.upsample.upsample(&half_decoded[1])?;
+            let decoded = decoded(&decoder.decode, &up, &full[1])?;
+            Ok::<_, NetError>(FullDecoded { up, decoded })
+        });
+        let full_decoded = full_decoded.transpose()?;
+        let features = match &full_decoded {
+            Some(full) => &full.decoded[1],
+            None => &half_decoded[1],
+        };
         let (weight, bias) = (&net.head.weight, Some(&net.head.bias));
         let logits = if features.device().is_cpu() {
             let (channels, dtype) = ([weight.dim(1)?], features.dtype());
@@ -60,6 +73,10 @@ impl UNet {
                 &conv3d(features, weight, bias, &Conv3dConfig::default())?,
                 DType::F32,
             )?
+        };
+        let logits = match self.head() {
+            Head::Full => logits,
+            Head::Half => upsample2(&logits)?,
         };
         let logits = logits.permute((0, 2, 3, 4, 1))?;
         Ok(Trace {
@@ -77,7 +94,6 @@ impl UNet {
             quarter,
             half_up,
             half_decoded,
-            full_up,
             full_decoded,
         })
     }
@@ -134,20 +150,29 @@ impl Trace {
     fn walk_back(self, mut gradients: GradStore, of_logits: &Tensor) -> Result<GradStore> {
         let net = &self.net;
         let dtype = net.precision.dtype();
-        let of_logits = convert(of_logits, dtype)?;
+        // Summed up before it is rounded.
+        let of_logits = match net.head() {
+            Head::Full => convert(of_logits, dtype)?,
+            Head::Half => convert(&upsample2_gradient(of_logits)?, dtype)?,
+        };
         let mut back = Back(&mut gradients);
 
-        let [first, second] = &self.full_decoded;
-        let x = back.conv(&net.head, &[second], &of_logits)?;
-        let x = back.relu_conv(&net.full_decode[1], &[first], second, only(x)?)?;
-        let x = back.relu_conv(
-            &net.full_decode[0],
-            &[&self.full_up, &self.full[1]],
-            first,
-            only(x)?,
-        )?;
-        let [x, high] = two(x)?;
-        let x = back.upsample(&net.full_upsample, &self.half_decoded[1], &self.full_up, x)?;
+        // The gradients of the half level's features and of the full level's skip.
+        let (x, high) = match (&net.full_decoder, &self.full_decoded) {
+            (Some(layers), Some(full)) => {
+                let [first, second] = &full.decoded;
+                let x = back.conv(&net.head, &[second], &of_logits)?;
+                let x = back.relu_conv(&layers.decode[1], &[first], second, only(x)?)?;
+                let x = back.relu_conv(&layers.decode[0], &[&full.up, &self.full[1]], first, only(x)?)?;
+                let [x, high] = two(x)?;
+                let x = back.upsample(&layers.upsample, &self.half_decoded[1], &full.up, x)?;
+                (x, Some(high))
+            }
+            _ => (
+                only(back.conv(&net.head, &[&self.half_decoded[1]], &of_logits)?)?,
+                None,
+            ),
+        };
 
         let [first, second] = &self.half_decoded;
         let x = back.relu_conv(&net.half_decode[1], &[first], second, x)?;
@@ -174,6 +199,10 @@ impl Trace {
         let x = back.relu_conv(&net.half_encode[0], &[&self.full_pooled], first, only(x)?)?;
 
         let [first, second] = &self.full;
+        let high = match high {
+            Some(high) => high,
+            None => channels_last_zeros(second.dims5()?.into(), dtype, second.device())?,
+        };
         let x = add_max_pool2_gradient(second, &self.full_pooled, &only(x)?, high)?;
         let x = back.relu_conv(&net.full_encode[1], &[first], second, x)?;
         let x = relu_gradient(first, only(x)?)?;

@@ -1,15 +1,17 @@
-use candle_conv3d::{Activation, Conv3dConfig, conv3d, conv3d_concat, convert, max_pool2, upsample2_conv2};
+use candle_conv3d::{
+    Activation, Conv3dConfig, conv3d, conv3d_concat, convert, max_pool2, upsample2, upsample2_conv2,
+};
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::architecture::{HEAD, layers};
-use crate::{NetError, Precision, Result, SIDE_MULTIPLE, Weights};
+use crate::{Head, NetError, Precision, Result, SIDE_MULTIPLE, Weights};
 
 const RELU: Conv3dConfig = Conv3dConfig {
     padding: candle_conv3d::Padding::Same,
     activation: Activation::Relu,
 };
 
-/// The two-level 3-D U-Net of DeepFinder (paper, Fig. 1; 387 kFLOP per voxel).
+/// The two-level 3-D U-Net of DeepFinder (paper, Fig. 1; 387 kFLOP per voxel, with a [`Head::Half`] 156).
 ///
 /// "Same" padding, bias everywhere, `ReLU` after every convolution but the last, no normalisation.
 #[derive(Debug, Clone)]
@@ -21,9 +23,16 @@ pub struct UNet {
     pub(crate) quarter: [Convolution; 4],
     pub(crate) half_upsample: Convolution,
     pub(crate) half_decode: [Convolution; 2],
-    pub(crate) full_upsample: Convolution,
-    pub(crate) full_decode: [Convolution; 2],
+    /// Where the head stands on the full level.
+    pub(crate) full_decoder: Option<FullDecoder>,
     pub(crate) head: Convolution,
+}
+
+/// The layers between the half level's features and the full level's.
+#[derive(Debug, Clone)]
+pub(crate) struct FullDecoder {
+    pub upsample: Convolution,
+    pub decode: [Convolution; 2],
 }
 
 impl UNet {
@@ -73,17 +82,25 @@ impl UNet {
         let input = &convert(input, self.precision.dtype())?;
         // Each level's skip is dropped as soon as its decoder has read it: the peak of memory is there.
         let high = chain(&self.full_encode, input)?;
-        let up = {
-            let mid = chain(&self.half_encode, &max_pool2(&high)?)?;
+        let pooled = max_pool2(&high)?;
+        let high = self.full_decoder.as_ref().map(|decoder| (decoder, high));
+        let half = {
+            let mid = chain(&self.half_encode, &pooled)?;
+            drop(pooled);
             let low = chain(&self.quarter, &max_pool2(&mid)?)?;
             let up = self.half_upsample.upsample(&low)?;
             let x = self.half_decode[0].forward_concat(&up, &mid)?;
             drop((mid, low, up));
-            self.full_upsample.upsample(&self.half_decode[1].forward(&x)?)?
+            self.half_decode[1].forward(&x)?
         };
-        let x = self.full_decode[0].forward_concat(&up, &high)?;
+        let Some((decoder, high)) = high else {
+            return Ok(upsample2(&self.classify(&half)?)?);
+        };
+        let up = decoder.upsample.upsample(&half)?;
+        drop(half);
+        let x = decoder.decode[0].forward_concat(&up, &high)?;
         drop((high, up));
-        let x = self.full_decode[1].forward(&x)?;
+        let x = decoder.decode[1].forward(&x)?;
         self.classify(&x)
     }
 
@@ -97,8 +114,10 @@ impl UNet {
             quarter: self.quarter.each_ref().map(Convolution::detached),
             half_upsample: self.half_upsample.detached(),
             half_decode: self.half_decode.each_ref().map(Convolution::detached),
-            full_upsample: self.full_upsample.detached(),
-            full_decode: self.full_decode.each_ref().map(Convolution::detached),
+            full_decoder: self.full_decoder.as_ref().map(|decoder| FullDecoder {
+                upsample: decoder.upsample.detached(),
+                decode: decoder.decode.each_ref().map(Convolution::detached),
+            }),
             head: self.head.detached(),
         }
     }
@@ -106,6 +125,14 @@ impl UNet {
     /// Scores per voxel: the classes and background.
     pub fn classes(&self) -> usize {
         self.scores
+    }
+
+    /// Where the network ends.
+    pub fn head(&self) -> Head {
+        match self.full_decoder {
+            Some(_) => Head::Full,
+            None => Head::Half,
+        }
     }
 
     /// Where the network's weights are.
@@ -127,7 +154,7 @@ impl UNet {
     }
 
     fn assemble(weights: &Weights, mut place: impl FnMut(String, &Tensor) -> Result<Tensor>) -> Result<Self> {
-        let mut rest = layers(weights.scores());
+        let mut rest = layers(weights.scores(), weights.head());
         let mut next = |stage: &str| {
             let layer = rest.next().filter(|layer| layer.name.starts_with(stage));
             let Some(layer) = layer else {
@@ -159,8 +186,13 @@ impl UNet {
             ],
             half_upsample: next("half.upsample")?,
             half_decode: [next("half.decode.0")?, next("half.decode.1")?],
-            full_upsample: next("full.upsample")?,
-            full_decode: [next("full.decode.0")?, next("full.decode.1")?],
+            full_decoder: match weights.head() {
+                Head::Full => Some(FullDecoder {
+                    upsample: next("full.upsample")?,
+                    decode: [next("full.decode.0")?, next("full.decode.1")?],
+                }),
+                Head::Half => None,
+            },
             head: next(HEAD)?,
         })
     }

@@ -5,13 +5,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::architecture::{HEAD, layers};
-use crate::{Metadata, NetError, Result, keras, stored};
+use crate::{Head, Metadata, NetError, Result, keras, stored};
 
 /// The network's tensors by name (f32, on the CPU), and what they are for.
 ///
 /// Names are those of the layers with `.weight` `[O, C, kd, kh, kw]` or `.bias` `[O]` behind: `full.encode.0`,
 /// `full.encode.1`, `half.encode.0`, `half.encode.1`, `quarter.0` … `quarter.3`, `half.upsample`, `half.decode.0`,
-/// `half.decode.1`, `full.upsample`, `full.decode.0`, `full.decode.1`, `head`. Values are finite, shapes are right.
+/// `half.decode.1`, `full.upsample`, `full.decode.0`, `full.decode.1`, `head`; with a [`Head::Half`] none of the three before
+/// the last. Values are finite, shapes are right.
 #[derive(Debug, Clone)]
 pub struct Weights {
     scores: usize,
@@ -20,7 +21,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Fresh weights: Glorot uniform, biases 0, for that many scores per voxel (background among them).
+    /// Fresh weights: Glorot uniform, biases 0, for that many scores per voxel (background among them), of a network that
+    /// ends where the metadata say.
     ///
     /// The same seed gives the same weights.
     ///
@@ -30,7 +32,7 @@ impl Weights {
         check_scores(classes_with_background)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut tensors = BTreeMap::new();
-        for layer in layers(classes_with_background) {
+        for layer in layers(classes_with_background, metadata.head) {
             let fans = layer.kernel.pow(3) * (layer.inputs + layer.outputs);
             let limit = (6.0 / fans as f32).sqrt();
             let [(weight, shape), (bias, outputs)] = layer.tensors();
@@ -58,7 +60,7 @@ impl Weights {
         };
         check_scores(scores)?;
         let mut tensors = BTreeMap::new();
-        for (name, shape) in layers(scores).flat_map(|layer| layer.tensors()) {
+        for (name, shape) in layers(scores, metadata.head).flat_map(|layer| layer.tensors()) {
             let Some(tensor) = named.remove(&name) else {
                 return Err(NetError::MissingTensor { name });
             };
@@ -145,6 +147,11 @@ impl Weights {
         self.scores
     }
 
+    /// Where the network ends.
+    pub fn head(&self) -> Head {
+        self.metadata.head
+    }
+
     /// What the weights are for.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -156,6 +163,15 @@ impl Weights {
     /// Where the metadata do not fit the network.
     pub fn with_metadata(self, metadata: Metadata) -> Result<Self> {
         metadata.check(self.scores)?;
+        if metadata.head != self.head() {
+            return Err(NetError::Metadata {
+                what: format!(
+                    "a head on the {} level, where the tensors are of a network with one on the {} level",
+                    metadata.head,
+                    self.head()
+                ),
+            });
+        }
         Ok(Self { metadata, ..self })
     }
 
@@ -164,7 +180,7 @@ impl Weights {
         &self.tensors
     }
 
-    /// Number of parameters: 902 928 + 33 per score.
+    /// Number of parameters: 902 928 + 33 per score; with a [`Head::Half`] 787 616 + 49 per score.
     pub fn parameters(&self) -> usize {
         self.tensors.values().map(Tensor::elem_count).sum()
     }

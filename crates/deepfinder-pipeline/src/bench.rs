@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 use candle_core::Device;
 use deepfinder_core::{Label, Particle, ParticleList, Progress, Volume};
 use deepfinder_infer::{SegmentParams, segment};
-use deepfinder_net::{Metadata, Precision, UNet, Weights};
+use deepfinder_net::{Head, Metadata, Precision, UNet, Weights};
 use deepfinder_train::{RunFolder, Start, TrainParams, TrainingTomogram, train_on};
 use ndarray::Array3;
 use serde::Serialize;
@@ -27,6 +27,8 @@ pub struct BenchJob {
     pub patch: usize,
     /// Scores per voxel, background among them. Default 13.
     pub scores: usize,
+    /// Level that the network's last layer stands on. Default: full.
+    pub head: Head,
     /// Runs of which the middle one counts. Default 5.
     pub runs: usize,
 }
@@ -40,6 +42,7 @@ impl Default for BenchJob {
             batch: 4,
             patch: 56,
             scores: 13,
+            head: Head::default(),
             runs: 5,
         }
     }
@@ -107,7 +110,11 @@ pub fn bench(job: &BenchJob, progress: &dyn Progress) -> Result<Vec<BenchRow>> {
 const HERE: &str = "benchmark";
 
 fn weights(job: &BenchJob) -> Result<Weights> {
-    Weights::initial(job.scores, 0, Metadata::default()).on(Path::new(HERE))
+    let metadata = Metadata {
+        head: job.head,
+        ..Metadata::default()
+    };
+    Weights::initial(job.scores, 0, metadata).on(Path::new(HERE))
 }
 
 fn seconds_of_segmentation(
@@ -232,6 +239,11 @@ mod tests {
             rows.iter()
                 .all(|row| row.seconds > 0.0 && row.mvoxels_per_second > 0.0)
         );
+        let half = BenchJob {
+            head: Head::Half,
+            ..job.clone()
+        };
+        assert_eq!(bench(&half, &NoProgress).unwrap().len(), 2);
         let none = BenchJob { runs: 0, ..job };
         assert!(bench(&none, &NoProgress).is_err());
     }

@@ -11,7 +11,7 @@ use candle_conv3d::{
 use candle_core::{DType, Device, Tensor, Var};
 use deepfinder_core::{Label, Progress, Volume, VolumeWriter};
 use deepfinder_infer::{Plan, SegmentParams, segment};
-use deepfinder_net::{Metadata, Precision, UNet, Weights};
+use deepfinder_net::{Head, Metadata, Precision, UNet, Weights};
 use ndarray::Array3;
 use serde::Serialize;
 
@@ -74,7 +74,9 @@ fn check_device(device: &Device, progress: &dyn Progress) -> Result<Vec<DeviceCh
     let precisions = precisions(device);
     for &precision in precisions {
         checks.extend(check_ops(device, precision).on(here)?);
-        checks.push(check_network(device, precision).on(here)?);
+        for (_, head) in Head::ALL {
+            checks.push(check_network(device, precision, head).on(here)?);
+        }
     }
     checks.extend(check_segmentation(device, false, progress)?);
     checks.extend(check_segmentation(device, true, progress)?);
@@ -298,19 +300,23 @@ fn unlike(found: &[u8], expected: &[u8]) -> f64 {
     (differing + found.len().abs_diff(expected.len())) as f64 / expected.len().max(1) as f64
 }
 
-fn weights() -> deepfinder_net::Result<Weights> {
-    Weights::initial(13, 1, Metadata::default())
+fn weights(head: Head) -> deepfinder_net::Result<Weights> {
+    let metadata = Metadata {
+        head,
+        ..Metadata::default()
+    };
+    Weights::initial(13, 1, metadata)
 }
 
 /// The whole network's logits.
-fn check_network(device: &Device, precision: Precision) -> deepfinder_net::Result<DeviceCheck> {
+fn check_network(device: &Device, precision: Precision, head: Head) -> deepfinder_net::Result<DeviceCheck> {
     let input = noise(&[1, 1, 24, 20, 28], 5)?;
     let on = |device: &Device, precision: Precision| {
-        let net = UNet::new(&weights()?, device)?.with_precision(precision);
+        let net = UNet::new(&weights(head)?, device)?.with_precision(precision);
         net.forward(&input.to_device(device)?)
     };
     Ok(DeviceCheck {
-        what: format!("logits of the network, {precision}"),
+        what: format!("logits of the network, head {head}, {precision}"),
         found: difference(&on(device, precision)?, &on(&Device::Cpu, Precision::F32)?)?,
         allowed: allowed(precision),
     })
@@ -330,7 +336,7 @@ fn check_segmentation(device: &Device, half_turn: bool, progress: &dyn Progress)
     let here = Path::new("check-device");
     let tomogram = Volume::new(voxels(72)?);
     let segmented = |device: &Device, tile: Option<[usize; 3]>| -> Result<(Vec<u8>, Tensor)> {
-        let net = weights()
+        let net = weights(Head::Full)
             .and_then(|weights| UNet::new(&weights, device))
             .on(here)?;
         let params = SegmentParams {

@@ -6,6 +6,7 @@ use deepfinder_io::{
     CopickProject, ParticleFile, ReadOptions, TomogramTable, VolumeFile, VolumeInfo, is_particle_list,
     open_volume, read_particle_file,
 };
+use deepfinder_net::Head;
 use serde::Serialize;
 
 use crate::error::OnFile;
@@ -123,6 +124,8 @@ pub struct Orientations {
 pub struct WeightsSummary {
     /// Kind of network, with its version.
     pub architecture: String,
+    /// Level that its last layer stands on: `full`, or `half`.
+    pub head: Head,
     /// Number of parameters.
     pub parameters: usize,
     /// Scores per voxel: the classes and background.
@@ -431,6 +434,7 @@ fn weights_summary(path: &Path) -> Result<WeightsSummary> {
     let metadata = model.weights.metadata();
     Ok(WeightsSummary {
         architecture: format!("{} v{}", metadata.architecture, metadata.architecture_version),
+        head: model.weights.head(),
         parameters: model.weights.parameters(),
         scores: model.weights.scores(),
         classes: model

@@ -116,6 +116,6 @@ pub use deepfinder_io::{
     Assembly, Euler, FormatEntry, Holds, OmeZarr, Origin, ParticleFormat, ReadOptions, TomogramTable,
     VolumeFormatEntry, check_writable, particle_formats, volume_formats, write_file_atomically,
 };
-pub use deepfinder_net::Precision;
+pub use deepfinder_net::{Head, Precision};
 pub use deepfinder_sim::{Noise, Optics, SimParams, TiltSeriesParams};
 pub use deepfinder_train::{Ended, MetricsLine, Start, TrainOutcome, TrainingTomogram};

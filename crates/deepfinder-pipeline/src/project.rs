@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use deepfinder_core::{Class, ClassTable, Label, VoxelSize};
+use deepfinder_net::Head;
+use deepfinder_target::point_radius;
 use serde::{Deserialize, Serialize};
 
 use crate::{Length, PickMethod, PipelineError, Result};
@@ -114,6 +116,13 @@ pub struct TargetSettings {
     /// Classes in the order in which they are drawn: later ones lie on top where particles overlap, those not named
     /// beneath them all. Where it is empty, later particles of the list lie on top.
     pub order: Vec<String>,
+    /// Draw a small ball at each particle's centre instead of its sphere or mask: half as large as the sphere, and of 2 voxels
+    /// at least. Where clusters become particles, they are as small.
+    #[serde(skip_serializing_if = "is_false")]
+    pub points: bool,
+    /// Radius of these balls, the same for all classes, instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point_radius: Option<Length>,
 }
 
 impl TargetSettings {
@@ -150,6 +159,8 @@ pub struct TrainSettings {
     pub ema: Option<f64>,
     /// Learn kernels that are standardised and have residual branches, instead of the kernels themselves.
     pub residual: Option<bool>,
+    /// Where the network ends: on the `full` level, or on the `half` one, so that 2³ voxels share their scores.
+    pub head: Option<Head>,
     /// Parameter of mixup's beta distribution; 0 mixes no patches.
     pub mixup: Option<f64>,
     /// Share of the patches that lie away from particles, in [0, 1).
@@ -187,6 +198,7 @@ impl TrainSettings {
             focal: others.focal.or(self.focal),
             ema: others.ema.or(self.ema),
             residual: others.residual.or(self.residual),
+            head: others.head.or(self.head),
             mixup: others.mixup.or(self.mixup),
             negatives: others.negatives.or(self.negatives),
             contrast: others.contrast.or(self.contrast),
@@ -345,6 +357,9 @@ impl Project {
                 ));
             }
         }
+        if self.target.point_radius.is_some() && !self.target.points {
+            return Err("`point_radius` of [target] says nothing without `points = true`".to_owned());
+        }
         let mut names = BTreeSet::new();
         for tomogram in &self.tomograms {
             let name = &tomogram.name;
@@ -384,6 +399,20 @@ impl Project {
         self.tomograms
             .iter()
             .filter(move |tomogram| tomogram.split == split)
+    }
+
+    /// Radius in voxels of what the targets have of a particle of that class, where they are drawn of spheres: the particle's, or
+    /// that of the ball at its centre.
+    ///
+    /// # Errors
+    /// [`PipelineError::Input`] for a radius in Å where the voxel size is unknown.
+    pub(crate) fn drawn_radius(&self, class: &ProjectClass, voxel_size: Option<VoxelSize>) -> Result<f64> {
+        let target = &self.target;
+        match target.point_radius.filter(|_| target.points) {
+            Some(radius) => radius.in_voxels(voxel_size),
+            None if target.points => Ok(point_radius(class.radius.in_voxels(voxel_size)?)),
+            None => class.radius.in_voxels(voxel_size),
+        }
     }
 
     /// The class table, with radii in voxels of that size.
@@ -463,6 +492,8 @@ mod tests {
             ("name = \"a\"", "name = \"../a\"", "cannot name"),
             ("\"120 A\"", "\"-1\"", "not a length"),
             ("split = \"train\"", "split = \"trian\"", "trian"),
+            ("[pick]", "[train]\nhead = \"quarter\"\n[pick]", "quarter"),
+            ("[pick]", "[target]\npoint_radius = 3\n[pick]", "points = true"),
         ] {
             let error = parse(&EXAMPLE.replacen(wrong, right, 1)).unwrap_err().to_string();
             assert!(error.contains(said) && error.contains(PROJECT_FILE), "{error}");

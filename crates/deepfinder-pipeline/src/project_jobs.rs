@@ -25,9 +25,12 @@ pub fn target_job(project: &Project, tomogram: &ProjectTomogram) -> Result<Targe
         return Err(no_picks(tomogram));
     };
     let shapes = project.classes.iter().map(|class| {
-        let shape = match &class.mask {
-            Some(mask) => ShapeSource::Mask(project.resolve(mask)),
-            None => ShapeSource::Sphere(class.radius),
+        let settings = &project.target;
+        let shape = match (&class.mask, settings.point_radius) {
+            (_, Some(radius)) if settings.points => ShapeSource::Sphere(radius),
+            _ if settings.points => ShapeSource::Point(class.radius),
+            (Some(mask), _) => ShapeSource::Mask(project.resolve(mask)),
+            (None, _) => ShapeSource::Sphere(class.radius),
         };
         (class.label.to_string(), shape)
     });
@@ -174,28 +177,71 @@ pub(crate) fn evaluated_pairs(
 
 /// The radius that clusters the voxels of a project's particles: where none is set, the mean of the class radii, each
 /// weighted by its ball. That is the radius of the particle that an average voxel belongs to: the plain mean would
-/// cut the largest particles in two.
+/// cut the largest particles in two. Where targets have small balls at the centres, clusters are as small; two peaks are still no
+/// nearer than two particles.
 fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<Length> {
     if let Some(radius) = project.pick.radius {
         return Ok(radius);
     }
     let (mut weighted, mut weights) = (0.0, 0.0);
     for class in &project.classes {
-        let radius = class.radius.in_voxels(voxel_size)?;
+        let radius = if project.pick.method == PickMethod::Peaks {
+            class.radius.in_voxels(voxel_size)?
+        } else {
+            project.drawn_radius(class, voxel_size)?
+        };
         weighted += radius.powi(4);
         weights += radius.powi(3);
     }
     Ok(Length::Voxels(weighted / weights))
 }
 
-/// A quarter of the ball of each class: smaller clusters are specks.
+/// A quarter of the ball that targets have of each class: smaller clusters are specks.
 fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMap<Label, u64>> {
     project
         .classes
         .iter()
         .map(|class| {
-            let radius = class.radius.in_voxels(voxel_size)?;
+            let radius = project.drawn_radius(class, voxel_size)?;
             Ok((class.label, (std::f64::consts::PI / 3.0 * radius.powi(3)) as u64))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn clusters_are_as_large_as_what_is_drawn_and_peaks_as_far_apart_as_particles() {
+        let project = |settings: &str| {
+            let text = format!(
+                "version = 1\n{settings}[[class]]\nlabel = 1\nname = 'a'\nradius = 8\n[[class]]\nlabel = 2\nname = 'b'\nradius = 8\n"
+            );
+            Project::parse(&text, Path::new("deepfinder.toml")).unwrap()
+        };
+        let quarter = |radius: f64| (std::f64::consts::PI / 3.0 * radius.powi(3)) as u64;
+        for (settings, radius, ball) in [
+            ("", 8.0, 8.0),
+            ("[target]\npoints = true\n", 4.0, 4.0),
+            ("[target]\npoints = true\npoint_radius = 3\n", 3.0, 3.0),
+            ("[target]\npoints = true\n[pick]\nmethod = 'peaks'\n", 8.0, 4.0),
+            ("[target]\npoints = true\n[pick]\nradius = 7\n", 7.0, 4.0),
+        ] {
+            let project = project(settings);
+            assert_eq!(
+                pick_radius(&project, None).unwrap(),
+                Length::Voxels(radius),
+                "{settings}"
+            );
+            let sizes = min_sizes(&project, None).unwrap();
+            assert_eq!(
+                sizes,
+                [(1, quarter(ball)), (2, quarter(ball))].into(),
+                "{settings}"
+            );
+        }
+    }
 }

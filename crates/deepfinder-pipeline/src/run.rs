@@ -319,6 +319,9 @@ impl<'a> Run<'a> {
         let project = self.project;
         let path = thresholds_path(project);
         let mut stamp = Stamp::new((&project.pick, &project.classes, &project.evaluate.radius));
+        if project.target.points {
+            stamp = stamp.and(&project.target);
+        }
         let tomograms: Vec<_> = project
             .tomograms_for(Split::Validate)
             .filter(|tomogram| tomogram.picks.is_some())
@@ -367,6 +370,9 @@ impl<'a> Run<'a> {
         let settings = &project.pick;
         let picks = picks_path(project, tomogram);
         let mut stamp = Stamp::new((settings, &project.classes)).file(labels);
+        if project.target.points {
+            stamp = stamp.and(&project.target);
+        }
         if settings.tuned {
             stamp = stamp.file(&thresholds_path(project));
         }
@@ -422,6 +428,9 @@ fn training_stamp(project: &Project) -> Stamp {
     // What the settings come to: the recipe that gives the rest may be another one day.
     let params = train_params(&project.train).ok();
     let mut stamp = Stamp::new((params, &project.train.start_from, &project.classes));
+    if let Some(head) = project.train.head.filter(|head| !head.is_full()) {
+        stamp = stamp.and(head);
+    }
     for tomogram in [Split::Train, Split::Validate]
         .into_iter()
         .flat_map(|split| project.tomograms_for(split))

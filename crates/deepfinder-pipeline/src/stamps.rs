@@ -73,6 +73,14 @@ impl Stamp {
         ))
     }
 
+    /// … with those settings too, where they are not what every product has.
+    #[must_use]
+    pub(crate) fn and(mut self, settings: impl std::fmt::Debug) -> Self {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{settings:?}");
+        self
+    }
+
     /// … and of that file, as it is now.
     #[must_use]
     pub(crate) fn file(mut self, path: &Path) -> Self {

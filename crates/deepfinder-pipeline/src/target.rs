@@ -22,6 +22,8 @@ use crate::{Length, PipelineError, Result};
 pub enum ShapeSource {
     /// A sphere of that radius.
     Sphere(Length),
+    /// A small ball at the centre of a particle of that radius: [`deepfinder_target::point_radius`].
+    Point(Length),
     /// A binary volume.
     Mask(PathBuf),
 }
@@ -86,6 +88,17 @@ pub fn make_target(job: &TargetJob, progress: &dyn Progress) -> Result<TargetSum
             ShapeSource::Sphere(radius) => ParticleShape::Sphere {
                 radius_voxels: radius.in_voxels(voxel_size)?,
             },
+            ShapeSource::Point(radius) => {
+                let radius = radius.in_voxels(voxel_size)?;
+                // What is no radius is refused as that of a sphere, below.
+                if radius > 0.0 {
+                    ParticleShape::point(radius)
+                } else {
+                    ParticleShape::Sphere {
+                        radius_voxels: radius,
+                    }
+                }
+            }
             ShapeSource::Mask(path) => ParticleShape::Mask(read_label_map(path)?),
         };
         shapes.insert(label, shape);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use deepfinder_core::{ParticleList, Progress, VolumeReader};
 use deepfinder_io::{ReadOptions, check_writable, open_volume, write_file_atomically};
-use deepfinder_net::{ClassName, Metadata, Parametrisation, Weights};
+use deepfinder_net::{ClassName, Head, Metadata, Parametrisation, Weights};
 use deepfinder_train::{
     EpochMetrics, MetricsLine, Recipe, RunFolder, Schedule, Start, TrainOutcome, TrainParams,
     TrainingTomogram, train_on,
@@ -90,6 +90,7 @@ impl TrainPlan {
                 })
                 .collect(),
             voxel_size_angstrom: voxel_size.map(deepfinder_core::VoxelSize::angstrom),
+            head: settings.head.unwrap_or_default(),
             ..Metadata::default()
         };
         let scores = project.class_table(voxel_size)?.scores();
@@ -98,7 +99,7 @@ impl TrainPlan {
                 .parametrisation
                 .initial(scores, params.seed, metadata)
                 .on(&project.folder)?,
-            Some(path) => started_from(&project.resolve(path), scores)?,
+            Some(path) => started_from(&project.resolve(path), scores, settings.head)?,
         };
         Ok(Self {
             run: run.to_owned(),
@@ -296,13 +297,21 @@ fn open_annotated(project: &Project, tomogram: &ProjectTomogram) -> Result<Train
     })
 }
 
-fn started_from(path: &Path, scores: usize) -> Result<Weights> {
+fn started_from(path: &Path, scores: usize, head: Option<Head>) -> Result<Weights> {
     let model = Model::read(path)?;
     if model.weights.scores() != scores {
         return Err(PipelineError::input(format!(
             "{}: these weights score {} classes with background, the project has {scores}: training cannot start from them",
             path.display(),
             model.weights.scores()
+        )));
+    }
+    let own = model.weights.head();
+    if let Some(asked) = head.filter(|asked| *asked != own) {
+        return Err(PipelineError::input(format!(
+            "{}: the network of these weights ends on the {own} level, and `head` asks for the {asked} level: training from them \
+             keeps theirs, so leave `head` out, or start from none",
+            path.display()
         )));
     }
     Ok(model.weights)

@@ -74,9 +74,19 @@ pub(crate) fn target(job: &TargetJob) -> CommandLine {
         .option_path("like", &job.like);
     for (class, shape) in &job.shapes {
         line = match shape {
-            ShapeSource::Sphere(radius) => line.option("radius", format_args!("{class}={}", length(*radius))),
+            // Whether they are points is said once for all.
+            ShapeSource::Sphere(radius) | ShapeSource::Point(radius) => {
+                line.option("radius", format_args!("{class}={}", length(*radius)))
+            }
             ShapeSource::Mask(path) => line.option("mask", format_args!("{class}={}", path.display())),
         };
+    }
+    if job
+        .shapes
+        .iter()
+        .any(|(_, shape)| matches!(shape, ShapeSource::Point(_)))
+    {
+        line = line.word("--points");
     }
     if !job.order.is_empty() {
         line = line.option("order", job.order.join(","));

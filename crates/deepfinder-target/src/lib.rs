@@ -2,7 +2,8 @@
 //!
 //! One label per voxel, `(z, y, x)`: 0 is background, and a particle's voxels carry its class. Particles are
 //! drawn one after the other, later ones over earlier ones, on top of an optional initial label map
-//! (membranes, say). A class is drawn as a sphere, or as a binary mask that each particle's rotation turns.
+//! (membranes, say). A class is drawn as a sphere, as a small one that stands for the particle's centre, or as a binary mask
+//! that each particle's rotation turns.
 //! Work is shared among threads by slabs of planes, and the result is the same whatever their number.
 //!
 //! ```
@@ -38,4 +39,4 @@ mod sphere;
 
 pub use draw::{TargetReport, draw_target, write_target};
 pub use error::{Result, TargetError};
-pub use params::{ClassOrder, ParticleShape, SphereCentre, TargetParams};
+pub use params::{ClassOrder, ParticleShape, SphereCentre, TargetParams, point_radius};

@@ -22,7 +22,20 @@ pub enum ParticleShape {
     Mask(Volume<u8>),
 }
 
+/// Radius in voxels of the ball that stands for the centre of a particle of that radius: half as large, so that balls of
+/// neighbours do not touch, and no less than 2, so that a network whose scores are those of blocks of 2³ voxels sees it.
+pub fn point_radius(particle_radius_voxels: f64) -> f64 {
+    (0.5 * particle_radius_voxels).max(2.0)
+}
+
 impl ParticleShape {
+    /// A ball at the centre of a particle of that radius: see [`point_radius`].
+    pub fn point(particle_radius_voxels: f64) -> Self {
+        Self::Sphere {
+            radius_voxels: point_radius(particle_radius_voxels),
+        }
+    }
+
     /// Volume in voxels: of the ball, or of the mask.
     pub fn size_voxels(&self) -> f64 {
         match self {

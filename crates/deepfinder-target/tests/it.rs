@@ -223,6 +223,24 @@ fn spheres_hold_the_voxels_within_the_radius() {
 }
 
 #[test]
+fn points_are_half_as_large_as_their_particles_and_no_smaller_than_a_block() {
+    for (particle, ball) in [(9.0, 4.5), (4.0, 2.0), (1.5, 2.0)] {
+        let expected = ParticleShape::Sphere { radius_voxels: ball };
+        assert_eq!(ParticleShape::point(particle), expected);
+    }
+    // Wherever the particle lies, whole blocks of 2³ voxels have its label.
+    for centre in [10.0, 10.25, 10.5, 11.0] {
+        let params = TargetParams::new([(1, ParticleShape::point(2.0))]);
+        let (map, _) = draw([22, 22, 22], vec![Particle::new([centre; 3], 1)], &params);
+        let blocks = map.voxels.exact_chunks([2, 2, 2]);
+        let whole = blocks
+            .into_iter()
+            .filter(|block| block.iter().all(|label| *label == 1));
+        assert!(whole.count() >= 1, "{centre}");
+    }
+}
+
+#[test]
 fn classes_are_drawn_in_the_order_given() {
     let shapes = || (1..=3).map(|label| (label, ParticleShape::Sphere { radius_voxels: 2.0 }));
     let particles: Vec<_> = [1, 2, 3, 1].map(|label| Particle::new([4.0; 3], label)).to_vec();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use deepfinder_net::Weights;
+
 use crate::{Result, Schedule, TrainParams, TrainingTomogram};
 
 /// FNV-1a, 64 bits.
@@ -31,11 +33,15 @@ impl std::fmt::Display for Fnv {
 /// Parameters and data by name. Voxels are not looked at: reading them all would take as long as an epoch.
 pub(crate) fn settings(
     params: &TrainParams,
-    scores: usize,
+    initial: &Weights,
     training: &[TrainingTomogram],
     validation: &[TrainingTomogram],
 ) -> Result<BTreeMap<String, String>> {
-    let mut settings = BTreeMap::from([("classes with background".to_owned(), scores.to_string())]);
+    let scores = initial.scores().to_string();
+    let mut settings = BTreeMap::from([("classes with background".to_owned(), scores)]);
+    if !initial.head().is_full() {
+        settings.insert("head".to_owned(), initial.head().to_string());
+    }
     if let serde_json::Value::Object(fields) =
         serde_json::to_value(params).map_err(candle_core::Error::wrap)?
     {
@@ -87,15 +93,32 @@ pub(crate) fn difference(then: &BTreeMap<String, String>, now: &BTreeMap<String,
 
 #[cfg(test)]
 mod tests {
+    use deepfinder_net::{Head, Metadata};
+
     use super::*;
 
     #[test]
     fn differences_are_told() {
-        let of = |params: &TrainParams| settings(params, 3, &[], &[]).unwrap();
+        let initial = |head| {
+            let metadata = Metadata {
+                head,
+                ..Metadata::default()
+            };
+            Weights::initial(3, 1, metadata).unwrap()
+        };
+        let of_initial = |params: &TrainParams, initial| settings(params, initial, &[], &[]).unwrap();
+        let full = initial(Head::Full);
+        let of = |params: &TrainParams| of_initial(params, &full);
         let base = TrainParams {
             schedule: Schedule::Constant,
             ..TrainParams::default()
         };
+        let half = initial(Head::Half);
+        let half = of_initial(&base, &half);
+        assert_eq!(
+            difference(&of(&base), &half).as_deref(),
+            Some("head was not there and is now half")
+        );
         let check = |change: fn(&mut TrainParams), expected: Option<&str>| {
             let mut params = base.clone();
             change(&mut params);

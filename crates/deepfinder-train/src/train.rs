@@ -163,7 +163,7 @@ pub fn train_on(
     } else {
         Some(BatchSource::new(validation, Purpose::Validation, params, scores)?)
     };
-    let settings = fingerprint::settings(params, scores, training, validation)?;
+    let settings = fingerprint::settings(params, &initial, training, validation)?;
     params.check_devices(devices.len())?;
     let exchanges = exchange::among(devices)?;
     let first = devices.first().unwrap_or(&Device::Cpu);

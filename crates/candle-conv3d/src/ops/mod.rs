@@ -5,6 +5,7 @@ mod arithmetic;
 mod channels;
 mod conv;
 mod convert;
+mod double;
 mod gradients;
 mod optimiser;
 mod places;
@@ -19,6 +20,7 @@ mod upsample;
 pub use channels::{argmax_channels, softmax_channels};
 pub use conv::{conv3d, conv3d_concat};
 pub use convert::convert;
+pub use double::{upsample2, upsample2_gradient};
 pub use gradients::{
     LayerGradients, add_max_pool2_gradient, conv3d_gradients, relu_gradient, upsample2_conv2_gradients,
 };

@@ -2,7 +2,8 @@
 
 use candle_conv3d::{
     Activation, Conv3dConfig, Padding, add_max_pool2_gradient, conv3d, conv3d_concat, conv3d_gradients,
-    max_pool2, relu_gradient, softmax_channels, upsample2_conv2, upsample2_conv2_gradients,
+    max_pool2, relu_gradient, softmax_channels, upsample2, upsample2_conv2, upsample2_conv2_gradients,
+    upsample2_gradient,
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
@@ -100,6 +101,20 @@ fn of_upsample2_conv2() -> Result<()> {
             upsample2_conv2(arguments[0], arguments[1], Some(arguments[2]), activation)
         })?;
     }
+    Ok(())
+}
+
+#[test]
+fn of_upsample2() -> Result<()> {
+    check(&[&[2, 3, 2, 1, 3]], |arguments| upsample2(arguments[0]))?;
+    // By hand: the sums over what came of each voxel.
+    let gradient = random(&[2, 3, 4, 2, 6], 5, DType::F32)?;
+    let input = Var::from_tensor(&random(&[2, 3, 2, 1, 3], 6, DType::F32)?)?;
+    let by_candle = (upsample2(&input)? * &gradient)?.sum_all()?.backward()?;
+    let expected = by_candle.get(&input).expect("a gradient");
+    let found = upsample2_gradient(&channels_last(&gradient)?)?;
+    assert_eq!(difference(&found, expected)?, 0.0);
+    assert!(upsample2_gradient(&random(&[1, 1, 2, 3, 2], 1, DType::F32)?).is_err());
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use candle_conv3d::{
     Activation, Conv3dConfig, GRID, Padding, conv3d, conv3d_concat,
     cpu::{self, ConvShape, Isa, Source, UpsampleShape},
-    max_pool2, reference, softmax_channels, upsample2_conv2,
+    max_pool2, reference, softmax_channels, upsample2, upsample2_conv2,
 };
 use candle_core::{DType, Device, Result, Tensor};
 use proptest::{prelude::*, test_runner::TestCaseResult};
@@ -295,7 +295,7 @@ proptest! {
     }
 
     #[test]
-    fn pooling_and_soft_max_agree(
+    fn pooling_doubling_and_soft_max_agree(
         seed in any::<u64>(),
         shape in (1usize..3, 1usize..40, 1usize..5, 1usize..5, 1usize..5),
         in_channels_last in any::<bool>(),
@@ -305,6 +305,7 @@ proptest! {
             let input = random(&[batch, channels, 2 * d, 2 * h, 2 * w], seed, DType::F32)?;
             let laid = if in_channels_last { channels_last(&input)? } else { input.clone() };
             assert_eq!(difference(&max_pool2(&laid)?, &reference::max_pool2(&input)?)?, 0.0);
+            assert_eq!(difference(&upsample2(&laid)?, &reference::upsample2(&input)?)?, 0.0);
             assert!(difference(&softmax_channels(&laid)?, &reference::softmax_channels(&input)?)? < TOLERANCE);
             Ok(())
         })?;

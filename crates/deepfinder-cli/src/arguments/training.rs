@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use deepfinder_pipeline::TrainSettings;
+use deepfinder_pipeline::{Head, TrainSettings};
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum RecipeArg {
@@ -71,6 +71,10 @@ pub(crate) struct IngredientArgs {
     /// Learn kernels that are standardised and have residual branches; `--residual=false` leaves it out
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     residual: Option<bool>,
+    /// Where the network ends: full, or half, where 2³ voxels share their scores in less than half of the work (suits targets
+    /// of points)
+    #[arg(long, value_name = "LEVEL")]
+    head: Option<Head>,
     /// Mix each patch with another; parameter of the beta distribution that the parts are drawn from
     #[arg(long, value_name = "ALPHA")]
     mixup: Option<f64>,
@@ -100,6 +104,7 @@ impl IngredientArgs {
             focal: self.focal,
             ema: self.ema,
             residual: self.residual,
+            head: self.head,
             mixup: self.mixup,
             negatives: self.negatives,
             contrast: self.contrast,

@@ -1,26 +1,30 @@
 use deepfinder_core::{NoProgress, Volume, VolumeWriter, WindowWriter};
 use deepfinder_infer::{Plan, SegmentParams, segment};
-use deepfinder_net::Precision;
+use deepfinder_net::{Head, Precision, UNet};
 use ndarray::{Array3, Array4, ArrayView3, s};
 
-use crate::{CLASSES, argmax, net, noise, normalised, run, scores_of};
+use crate::{CLASSES, argmax, net, net_to, noise, normalised, run, scores_of};
 
 /// Scores of one pass over the whole tomogram, padded at its end.
-fn whole_pass(tomogram: &Volume<f32>) -> Array4<f32> {
+fn whole_pass(net: &UNet, tomogram: &Volume<f32>) -> Array4<f32> {
     let shape = tomogram.shape();
     let input = normalised(tomogram, 0, shape.map(|side| side.next_multiple_of(4)));
     let [d, h, w] = shape;
-    scores_of(&net(), &input).slice(s![.., ..d, ..h, ..w]).to_owned()
+    scores_of(net, &input).slice(s![.., ..d, ..h, ..w]).to_owned()
 }
 
 /// Every tile gives the whole pass, to the last bit.
 fn check(shape: [usize; 3], tiles: &[Option<[usize; 3]>], workspace_bytes: usize) {
+    check_of(&net(), shape, tiles, workspace_bytes);
+}
+
+fn check_of(net: &UNet, shape: [usize; 3], tiles: &[Option<[usize; 3]>], workspace_bytes: usize) {
     let tomogram = noise(shape, 3);
-    let expected = whole_pass(&tomogram);
+    let expected = whole_pass(net, &tomogram);
     let labels = argmax(&expected);
     assert!((0..CLASSES as u8).all(|label| labels.iter().any(|found| *found == label)));
     for &tile in tiles {
-        let (found, scores, report) = run(&net(), &tomogram, Plan::Exact { tile }, workspace_bytes);
+        let (found, scores, report) = run(net, &tomogram, Plan::Exact { tile }, workspace_bytes);
         let difference = (&scores - &expected)
             .mapv(f32::abs)
             .fold(0.0_f32, |a, b| a.max(*b));
@@ -57,6 +61,14 @@ fn tiles_along_all_axes() {
 }
 
 #[test]
+fn tiles_of_a_network_that_ends_on_the_half_level() {
+    let net = net_to(Head::Half, 11);
+    check_of(&net, [150, 7, 8], &[Some([48; 3])], 1 << 30);
+    check_of(&net, [5, 7, 290], &[Some([48; 3])], 1 << 30);
+    check_of(&net, [37, 38, 42], &[None, Some([20, 24, 24])], 1);
+}
+
+#[test]
 fn the_smallest_workspace_changes_nothing() {
     check([58, 6, 21], &[None, Some([16, 8, 16])], 1);
     check([58, 6, 21], &[None], 10_000_000);
@@ -66,7 +78,7 @@ fn the_smallest_workspace_changes_nothing() {
 fn tiny_tomograms_are_padded() {
     for shape in [[1, 2, 3], [5, 1, 10]] {
         let tomogram = noise(shape, 8);
-        let expected = whole_pass(&tomogram);
+        let expected = whole_pass(&net(), &tomogram);
         let (labels, scores, _) = run(&net(), &tomogram, Plan::default(), 1 << 30);
         assert_eq!((labels, scores), (argmax(&expected), expected));
     }
@@ -76,7 +88,12 @@ fn tiny_tomograms_are_padded() {
 /// neither end, and all axes at once.
 #[test]
 fn tiles_in_bf16() {
-    let net = net().with_precision(Precision::Bf16);
+    for head in [Head::Full, Head::Half] {
+        tiles_in_bf16_of(&net_to(head, 11).with_precision(Precision::Bf16));
+    }
+}
+
+fn tiles_in_bf16_of(net: &UNet) {
     let shapes = [
         ([150, 7, 8], [48; 3]),
         ([5, 130, 8], [20; 3]),
@@ -85,7 +102,7 @@ fn tiles_in_bf16() {
     ];
     for (shape, tile) in shapes {
         let tomogram = noise(shape, 3);
-        let [whole, cut] = [None, Some(tile)].map(|tile| run(&net, &tomogram, Plan::Exact { tile }, 1 << 30));
+        let [whole, cut] = [None, Some(tile)].map(|tile| run(net, &tomogram, Plan::Exact { tile }, 1 << 30));
         assert!(whole.2.tiles == 1 && cut.2.tiles > 1, "{shape:?}");
         assert!(whole.0 == cut.0 && whole.1 == cut.1, "{shape:?}");
     }
@@ -118,7 +135,7 @@ impl<T: Copy> WindowWriter<T> for Anywhere<T> {
 #[test]
 fn windows_are_written_where_they_belong() {
     let tomogram = noise([21, 38, 42], 6);
-    let expected = whole_pass(&tomogram);
+    let expected = whole_pass(&net(), &tomogram);
     let params = SegmentParams {
         plan: Plan::Exact {
             tile: Some([24, 20, 24]),
@@ -142,7 +159,7 @@ fn windows_are_written_where_they_belong() {
 #[test]
 fn labels_alone_are_the_same() {
     let tomogram = noise([10, 21, 7], 5);
-    let labels = argmax(&whole_pass(&tomogram));
+    let labels = argmax(&whole_pass(&net(), &tomogram));
     for workspace_bytes in [1, 1 << 30] {
         let params = SegmentParams {
             workspace_bytes,

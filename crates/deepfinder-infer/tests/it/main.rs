@@ -13,7 +13,7 @@ mod reference;
 use candle_core::{Device, Tensor};
 use deepfinder_core::{NoProgress, Volume};
 use deepfinder_infer::{Plan, SegmentParams, SegmentReport, segment_with_all};
-use deepfinder_net::{Metadata, UNet, Weights};
+use deepfinder_net::{Head, Metadata, UNet, Weights};
 use ndarray::{Array3, Array4, Axis, concatenate, s};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,13 +25,22 @@ fn net() -> UNet {
 }
 
 fn net_of(seed: u64) -> UNet {
-    let weights = Weights::initial(CLASSES, seed, Metadata::default()).unwrap();
+    net_to(Head::Full, seed)
+}
+
+/// A network that ends there.
+fn net_to(head: Head, seed: u64) -> UNet {
+    let metadata = Metadata {
+        head,
+        ..Metadata::default()
+    };
+    let weights = Weights::initial(CLASSES, seed, metadata.clone()).unwrap();
     // Larger weights in the last layer, so that every label is somewhere the best.
     let tensors = weights.tensors().iter().map(|(name, tensor)| {
         let factor = if name == "head.weight" { 40.0 } else { 1.0 };
         (name.clone(), (tensor * factor).unwrap())
     });
-    let weights = Weights::from_tensors(tensors, Metadata::default()).unwrap();
+    let weights = Weights::from_tensors(tensors, metadata).unwrap();
     UNet::new(&weights, &Device::Cpu).unwrap()
 }
 

@@ -1,10 +1,10 @@
 use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
-use deepfinder_net::{ClassName, Metadata, NetError, Weights};
+use deepfinder_net::{ClassName, Head, Metadata, NetError, Weights};
 use proptest::prelude::*;
 
-use crate::{message, same, weights};
+use crate::{message, same, weights, weights_to};
 
 static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| weights(4, 1).to_safetensors().unwrap());
 
@@ -63,7 +63,47 @@ fn parameters_are_counted() {
         let metadata = Metadata::default();
         let weights = Weights::initial(scores, 0, metadata).unwrap();
         assert_eq!(weights.parameters(), 902_928 + 33 * scores);
+        if scores < 14 {
+            assert_eq!(
+                weights_to(Head::Half, scores, 0).parameters(),
+                787_616 + 49 * scores
+            );
+        }
     }
+}
+
+#[test]
+fn a_file_says_where_its_network_ends() {
+    let written = weights_to(Head::Half, 3, 5);
+    assert!(!written.tensors().contains_key("full.upsample.weight"));
+    let bytes = written.to_safetensors().unwrap();
+    let read = Weights::from_bytes(bytes.clone()).unwrap();
+    assert!(same(&written, &read) && read.head() == Head::Half);
+    // Files of before do not say it.
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let full = weights(3, 5);
+    assert!(text(&bytes).contains(r#"\"head\":\"half\""#));
+    assert!(!text(&full.to_safetensors().unwrap()).contains(r#"\"head\":"#));
+    // What is said must fit the tensors.
+    for (weights, head) in [(written, Head::Full), (full, Head::Half)] {
+        let metadata = Metadata {
+            head,
+            ..weights.metadata().clone()
+        };
+        let tensors = weights.tensors().clone();
+        let error = Weights::from_tensors(tensors, metadata.clone()).unwrap_err();
+        assert!(error.to_string().contains("another network"), "{error}");
+        let error = weights.with_metadata(metadata).unwrap_err().to_string();
+        assert!(
+            error.contains("on the half level") && error.contains("on the full level"),
+            "{error}"
+        );
+    }
+    let error = "quarter".parse::<Head>().unwrap_err().to_string();
+    assert!(
+        error.contains("`quarter`") && error.contains("full or half"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -13,12 +13,21 @@ mod parametrisation;
 mod parity;
 
 use candle_core::{Device, Tensor};
-use deepfinder_net::{Metadata, Weights};
+use deepfinder_net::{Head, Metadata, Weights};
 use rand::{RngExt, SeedableRng};
 
 fn weights(scores: usize, seed: u64) -> Weights {
+    weights_to(Head::Full, scores, seed)
+}
+
+/// Of a network that ends there.
+fn weights_to(head: Head, scores: usize, seed: u64) -> Weights {
     let names = (1..scores).map(|label| format!("protein {label}"));
-    Weights::initial(scores, seed, Metadata::for_classes(names)).unwrap()
+    let metadata = Metadata {
+        head,
+        ..Metadata::for_classes(names)
+    };
+    Weights::initial(scores, seed, metadata).unwrap()
 }
 
 fn noise(seed: u64, shape: &[usize]) -> Tensor {

@@ -1,7 +1,9 @@
 use candle_core::{DType, Device, Tensor};
-use deepfinder_net::{NetError, Precision, RECEPTIVE_FIELD, Skip, UNet, Weights};
+use deepfinder_net::{Head, NetError, Precision, RECEPTIVE_FIELD, Skip, UNet, Weights};
 
-use crate::{noise, weights};
+use crate::{noise, weights, weights_to};
+
+const HEADS: [Head; 2] = [Head::Full, Head::Half];
 
 #[test]
 fn only_fitting_inputs_run() {
@@ -53,8 +55,9 @@ fn variables_are_what_the_network_sees() {
 /// the logits is rounded before the last layer.
 #[test]
 fn the_way_back_is_that_of_candle() {
-    let weights = weights(4, 9);
-    for (precision, tolerance) in [(Precision::F32, 0.0), (Precision::Bf16, 0.02)] {
+    let ways = [(Precision::F32, 0.0), (Precision::Bf16, 0.02)];
+    for (head, (precision, tolerance)) in HEADS.into_iter().flat_map(|head| ways.map(|way| (head, way))) {
+        let weights = weights_to(head, 4, 9);
         let (net, variables) = UNet::trainable(&weights, &Device::Cpu).unwrap();
         let net = net.with_precision(precision);
         let input = Tensor::randn(0f32, 1.0, (2, 1, 8, 12, 16), &Device::Cpu).unwrap();
@@ -68,12 +71,12 @@ fn the_way_back_is_that_of_candle() {
             greatest.to_scalar::<f32>().unwrap()
         };
         let off = |a: &Tensor, b: &Tensor| scale(&(a - b).unwrap()) / scale(b);
-        assert!(off(&found, &logits) <= 1e-5, "{precision:?}: logits");
+        assert!(off(&found, &logits) <= 1e-5, "{head}, {precision:?}: logits");
         let found = trace.backward(&loss(&found)).unwrap();
         for (name, variable) in &variables {
             let (found, expected) = (found.get(variable).unwrap(), expected.get(variable).unwrap());
             let off = off(found, expected);
-            assert!(off <= tolerance, "{precision:?}, {name}: {off}");
+            assert!(off <= tolerance, "{head}, {precision:?}, {name}: {off}");
         }
     }
 }
@@ -89,9 +92,9 @@ fn a_loss_of_something_else_is_no_way_back() {
 
 /// With positive weights and no bias, an impulse lights up exactly the voxels that look at it: the response of a
 /// network that looks at most `before` and `after` voxels reaches `after` before the impulse and `before` after it.
-#[test]
-fn the_receptive_field_is_as_stated() {
-    let weights = weights(2, 4);
+/// Voxels in front of it and behind it that are lit, on each axis.
+fn lit_by_an_impulse(head: Head) -> [(usize, usize); 3] {
+    let weights = weights_to(head, 2, 4);
     let positive: Vec<_> = weights
         .tensors()
         .iter()
@@ -99,7 +102,7 @@ fn the_receptive_field_is_as_stated() {
         .collect();
     let weights = Weights::from_tensors(positive, weights.metadata().clone()).unwrap();
     let net = UNet::new(&weights, &Device::Cpu).unwrap();
-    for axis in 0..3 {
+    [0, 1, 2].map(|axis| {
         let mut reach = (0, 0);
         for impulse in 40..44 {
             let mut shape = [1, 1, 4, 4, 4];
@@ -117,19 +120,57 @@ fn the_receptive_field_is_as_stated() {
             let last = (impulse..83).find(|i| !lit(*i, i + 1)).unwrap_or(83);
             reach = (reach.0.max(impulse - first), reach.1.max(last - impulse));
         }
-        assert_eq!(
-            reach,
-            (RECEPTIVE_FIELD.after, RECEPTIVE_FIELD.before),
-            "axis {axis}"
+        reach
+    })
+}
+
+#[test]
+fn the_receptive_field_is_as_stated() {
+    let expected = (RECEPTIVE_FIELD.after, RECEPTIVE_FIELD.before);
+    assert_eq!(lit_by_an_impulse(Head::Full), [expected; 3]);
+    // It lacks two convolutions on the full level, and one that looks ahead on the half level.
+    for (before, after) in lit_by_an_impulse(Head::Half) {
+        assert!(before < expected.0 && after < expected.1, "{before}, {after}");
+        assert!(
+            before > expected.0 / 2 && after > expected.1 / 2,
+            "{before}, {after}"
         );
+    }
+}
+
+/// Eight voxels have the scores of their block.
+#[test]
+fn scores_of_the_half_level_are_those_of_its_voxels() {
+    let net = UNet::new(&weights_to(Head::Half, 3, 2), &Device::Cpu).unwrap();
+    assert_eq!((net.head(), net.classes()), (Head::Half, 3));
+    let input = noise(3, &[2, 1, 8, 4, 12]);
+    let logits = net.forward(&input).unwrap();
+    assert_eq!(logits.dims(), [2, 3, 8, 4, 12]);
+    let values = |z: usize, y: usize, x: usize| {
+        let at = |axis: usize, from: usize, tensor: &Tensor| {
+            let places: Vec<u32> = (from as u32..tensor.dim(axis).unwrap() as u32)
+                .step_by(2)
+                .collect();
+            let places = Tensor::new(places, &Device::Cpu).unwrap();
+            tensor.contiguous().unwrap().index_select(&places, axis).unwrap()
+        };
+        bits(&at(4, x, &at(3, y, &at(2, z, &logits))))
+    };
+    let first = values(0, 0, 0);
+    assert!(first.windows(2).any(|pair| pair[0] != pair[1]));
+    for (z, y, x) in [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)] {
+        assert_eq!(values(z, y, x), first);
     }
 }
 
 /// Pieces of any size give what the whole gives, to the last bit.
 #[test]
 fn a_sweep_is_a_pass_over_the_whole() {
-    let net = UNet::new(&weights(3, 6), &Device::Cpu).unwrap();
-    for depth in [4, 8, 48, 72] {
+    for (head, depth) in HEADS
+        .into_iter()
+        .flat_map(|head| [4, 8, 48, 72].map(|depth| (head, depth)))
+    {
+        let net = UNet::new(&weights_to(head, 3, 6), &Device::Cpu).unwrap();
         let input = noise(depth as u64, &[1, 1, depth, 8, 12]);
         let expected = bits(&net.forward(&input).unwrap());
         let skips = [Skip::Keep, Skip::Recompute];
@@ -151,7 +192,10 @@ fn a_sweep_is_a_pass_over_the_whole() {
                     .unwrap();
             }
             let found = bits(&Tensor::cat(&found, 2).unwrap());
-            assert_eq!(found, expected, "depth {depth} in pieces of {chunk}, {skip:?}");
+            assert_eq!(
+                found, expected,
+                "{head}, depth {depth} in pieces of {chunk}, {skip:?}"
+            );
             assert!(
                 sweep.push(&input, true, |_| Ok::<_, NetError>(())).is_err(),
                 "a sweep that is over takes nothing"
@@ -163,7 +207,11 @@ fn a_sweep_is_a_pass_over_the_whole() {
 /// In bf16, pieces of any size give the same, and what a pass over the whole gives; and that is close to f32.
 #[test]
 fn sweeps_in_bf16_agree() {
-    let net = UNet::new(&weights(3, 6), &Device::Cpu).unwrap();
+    HEADS.into_iter().for_each(sweeps_in_bf16_agree_to);
+}
+
+fn sweeps_in_bf16_agree_to(head: Head) {
+    let net = UNet::new(&weights_to(head, 3, 6), &Device::Cpu).unwrap();
     let half = net.clone().with_precision(Precision::Bf16);
     assert_eq!(half.precision(), Precision::Bf16);
     let input = noise(48, &[1, 1, 48, 8, 12]);

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use candle_conv3d::{Conv3dConfig, conv3d};
 use candle_core::{Device, Tensor, Var};
-use deepfinder_net::{Learner, Metadata, Parametrisation, UNet, Weights};
+use deepfinder_net::{Head, Learner, Metadata, Parametrisation, UNet, Weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -102,6 +102,25 @@ fn kernels_are_what_a_plain_computation_makes_of_the_variables() {
         for (found, expected) in values(tensor).into_iter().zip(expected) {
             assert!((found - expected).abs() < 1e-6, "{name}: {found} {expected}");
         }
+    }
+}
+
+#[test]
+fn a_network_that_ends_on_the_half_level_learns_so_too() {
+    let metadata = Metadata {
+        head: Head::Half,
+        ..Metadata::for_classes(["a", "b"])
+    };
+    let initial = Parametrisation::Residual.initial(SCORES, 3, metadata).unwrap();
+    let learner = Learner::new(&initial, Parametrisation::Residual, &Device::Cpu).unwrap();
+    assert_eq!(parts(&learner).len(), 11, "all layers but the last");
+    let trace = learner.net().trace(&noise(4, &[1, 1, 8, 8, 8])).unwrap();
+    let loss = trace.logits().unwrap().sqr().unwrap().mean_all().unwrap();
+    let mut found = trace.backward(&loss).unwrap();
+    learner.chain(&mut found).unwrap();
+    for (name, variable) in learner.variables() {
+        let gradient = values(found.get(variable).unwrap());
+        assert!(gradient.iter().any(|g| *g != 0.0), "{name} does not learn");
     }
 }
 

@@ -135,6 +135,7 @@ impl Bench<'_> {
                 ..tomogram.clone()
             });
         }
+        project.target.points = targets == Targets::Points;
         written(project)
     }
 
@@ -313,6 +314,8 @@ pub(super) enum Targets {
     Shapes,
     /// A sphere for each particle, as large.
     Spheres,
+    /// A small ball at each particle's centre.
+    Points,
 }
 
 /// Writes a project's file, unless it says the same already.

@@ -40,8 +40,8 @@ pub struct RecipeRun {
     pub seed: u64,
     /// How well it finds each class.
     pub classes: Vec<ClassScores>,
-    /// Mean Dice of the classes' voxels.
-    pub voxel_dice: f64,
+    /// Mean Dice of the classes' voxels; `None` where it was not their shapes that were learnt.
+    pub voxel_dice: Option<f64>,
 }
 
 impl RecipeRun {
@@ -97,7 +97,11 @@ impl RecipesReport {
             return text;
         };
         for row in &self.recipes {
-            let (f1, dice) = (RecipeRun::mean_f1, |run: &RecipeRun| run.voxel_dice);
+            let f1 = |run: &RecipeRun| Some(run.mean_f1());
+            let dice = |run: &RecipeRun| run.voxel_dice;
+            let values = |of: &dyn Fn(&RecipeRun) -> Option<f64>| -> Vec<f64> {
+                row.runs.iter().filter_map(of).collect()
+            };
             let per_class: Vec<String> = (0..classes.len())
                 .map(|class| {
                     let scores: Vec<f64> = row
@@ -117,9 +121,9 @@ impl RecipesReport {
                 "| {} | {} | {} | {} | {} | {} | {} |",
                 row.recipe.name,
                 row.runs.len(),
-                spread(&row.runs.iter().map(f1).collect::<Vec<_>>(), 3, false),
+                spread(&values(&f1), 3, false),
                 spread(&gains(base, row, f1), 3, true),
-                spread(&row.runs.iter().map(dice).collect::<Vec<_>>(), 3, false),
+                spread(&values(&dice), 3, false),
                 spread(&gains(base, row, dice), 3, true),
                 per_class.join(" / "),
             );
@@ -129,10 +133,10 @@ impl RecipesReport {
 }
 
 /// What a recipe gains over another, seed by seed.
-fn gains(base: &RecipeRow, row: &RecipeRow, of: impl Fn(&RecipeRun) -> f64) -> Vec<f64> {
+fn gains(base: &RecipeRow, row: &RecipeRow, of: impl Fn(&RecipeRun) -> Option<f64>) -> Vec<f64> {
     let pairs = row.runs.iter().filter_map(|run| {
         let other = base.runs.iter().find(|other| other.seed == run.seed)?;
-        Some(of(run) - of(other))
+        Some(of(run)? - of(other)?)
     });
     pairs.collect()
 }
@@ -148,6 +152,7 @@ mod tests {
         let recipe = |name: &str| Recipe {
             name: name.to_owned(),
             train: TrainSettings::default(),
+            points: false,
             looking: None,
         };
         let run = |seed, f1: f64, voxel_dice| RecipeRun {
@@ -159,7 +164,7 @@ mod tests {
                     f1,
                 })
                 .to_vec(),
-            voxel_dice,
+            voxel_dice: Some(voxel_dice),
         };
         let mut report = RecipesReport {
             size: "tiny".to_owned(),

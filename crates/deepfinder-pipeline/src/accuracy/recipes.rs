@@ -13,7 +13,8 @@ use super::{AccuracyJob, Bench};
 use crate::error::OnFile;
 use crate::train::train_params;
 use crate::{
-    Device, PickMethod, PipelineError, Project, Result, Split, TrainSettings, labels_path, open_label_map,
+    Device, Head, PickMethod, PipelineError, Project, Result, Split, TrainSettings, labels_path,
+    open_label_map,
 };
 
 /// A recipe that is compared.
@@ -23,7 +24,10 @@ pub struct Recipe {
     pub name: String,
     /// What it sets beside the benchmark's size.
     pub train: TrainSettings,
-    /// Another way to look into the tomogram by the networks of the first recipe, for which nothing is learnt anew.
+    /// Whether it learns from small balls at the particles' centres instead of shapes.
+    #[serde(skip_serializing_if = "is_false")]
+    pub points: bool,
+    /// Another way to look into the tomogram by the networks of another recipe, for which nothing is learnt anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looking: Option<Looking>,
 }
@@ -31,6 +35,9 @@ pub struct Recipe {
 /// A way to look into a tomogram by networks that are there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Looking {
+    /// The recipe whose networks look.
+    #[serde(rename = "networks_of")]
+    pub networks: &'static str,
     /// The scores are averaged with those of the tomogram turned about the tilt axis.
     pub half_turn: bool,
     /// The scores are averaged with those of the network with the next seed.
@@ -41,8 +48,17 @@ pub struct Looking {
     pub tuned: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// The recipe that is changed in one thing, and that others are compared with.
 const BASE: &str = "--recipe default";
+
+/// Recipes with targets of points, whose networks are looked through by peaks too.
+const POINTS: &str = "points";
+const HALF_POINTS: &str = "half head, points";
 
 fn by_name(recipe: &str) -> TrainSettings {
     TrainSettings {
@@ -59,6 +75,7 @@ fn recipes() -> Vec<Recipe> {
     let recipe = |name: &str, train, looking| Recipe {
         name: name.to_owned(),
         train,
+        points: false,
         looking,
     };
     let mut recipes = vec![
@@ -87,6 +104,20 @@ fn recipes() -> Vec<Recipe> {
         change(&mut train);
         recipes.push(recipe(name, train, None));
     }
+    for (name, head, points) in [
+        ("half head", Head::Half, false),
+        (POINTS, Head::Full, true),
+        (HALF_POINTS, Head::Half, true),
+    ] {
+        let train = TrainSettings {
+            head: Some(head).filter(|head| !head.is_full()),
+            ..by_name("default")
+        };
+        recipes.push(Recipe {
+            points,
+            ..recipe(name, train, None)
+        });
+    }
     let ways: [Change<Looking>; 6] = [
         ("half-turn", |l| l.half_turn = true),
         ("ensemble of 2", |l| l.with_next_seed = true),
@@ -100,9 +131,29 @@ fn recipes() -> Vec<Recipe> {
         }),
     ];
     for (name, change) in ways {
-        let mut looking = Looking::default();
+        let mut looking = Looking {
+            networks: BASE,
+            ..Looking::default()
+        };
         change(&mut looking);
         recipes.push(recipe(name, by_name("default"), Some(looking)));
+    }
+    for (name, networks, tuned) in [
+        ("points, peaks", POINTS, false),
+        ("points, peaks, tuned thresholds", POINTS, true),
+        ("half head, points, peaks", HALF_POINTS, false),
+        ("half head, points, peaks, tuned thresholds", HALF_POINTS, true),
+    ] {
+        let looking = Looking {
+            networks,
+            method: PickMethod::Peaks,
+            tuned,
+            ..Looking::default()
+        };
+        recipes.push(Recipe {
+            points: true,
+            ..recipe(name, by_name("default"), Some(looking))
+        });
     }
     recipes
 }
@@ -168,7 +219,16 @@ fn chosen(only: &[String]) -> Result<Vec<Recipe>> {
             names.join(", ")
         )));
     }
-    let wanted = |recipe: &Recipe| only.is_empty() || recipe.name == BASE || only.contains(&recipe.name);
+    // Those whose networks others look through come too.
+    let needed: Vec<&str> = all
+        .iter()
+        .filter(|recipe| only.contains(&recipe.name))
+        .filter_map(|recipe| Some(recipe.looking?.networks))
+        .chain([BASE])
+        .collect();
+    let wanted = |recipe: &Recipe| {
+        only.is_empty() || needed.contains(&recipe.name.as_str()) || only.contains(&recipe.name)
+    };
     Ok(all.into_iter().filter(wanted).collect())
 }
 
@@ -179,29 +239,39 @@ impl Bench<'_> {
         Ok(RecipeRun {
             seed,
             classes: classes.into_iter().flatten().collect(),
-            voxel_dice: self.voxel_dice(&project)?,
+            // Balls at the centres are no shapes.
+            voxel_dice: if recipe.points {
+                None
+            } else {
+                Some(self.voxel_dice(&project)?)
+            },
         })
     }
 
     fn recipe_project(&self, recipe: &Recipe, seed: u64, seeds: &[u64]) -> Result<Project> {
         let folder_of = |name: &str, seed: u64| format!("{}-{seed}", folder_name(name));
         let folder = PathBuf::from("recipes").join(folder_of(&recipe.name, seed));
-        let mut project = self.project(&folder, Targets::Shapes, self.job.size.training)?;
+        let targets = if recipe.points {
+            Targets::Points
+        } else {
+            Targets::Shapes
+        };
+        let mut project = self.project(&folder, targets, self.job.size.training)?;
         project.train = TrainSettings {
             seed: Some(seed),
             ..self.job.size.train.overridden_by(&recipe.train)
         };
         if let Some(looking) = recipe.looking {
-            let of_base = |seed| {
+            let weights = |seed| {
                 PathBuf::from(format!(
                     "../{}/output/train/best.safetensors",
-                    folder_of(BASE, seed)
+                    folder_of(looking.networks, seed)
                 ))
             };
-            project.segment.weights = Some(of_base(seed));
+            project.segment.weights = Some(weights(seed));
             if looking.with_next_seed {
                 let later = seeds.iter().cycle().skip_while(|other| **other != seed).nth(1);
-                project.segment.ensemble = later.into_iter().map(|seed| of_base(*seed)).collect();
+                project.segment.ensemble = later.into_iter().map(|seed| weights(*seed)).collect();
             }
             project.segment.half_turn = looking.half_turn;
             project.pick.method = looking.method;
@@ -250,9 +320,31 @@ mod tests {
         for recipe in &recipes[1..] {
             let params = train_params(&recipe.train).unwrap();
             params.check().unwrap();
-            // What only looks in another way is the base.
-            assert_eq!(params == base, recipe.looking.is_some(), "{}", recipe.name);
+            let same = params == base && recipe.train.head.is_none() && !recipe.points;
+            // What only looks in another way is the recipe whose networks look.
+            match recipe.looking {
+                None => assert!(!same, "{}", recipe.name),
+                Some(looking) => {
+                    let other = recipes.iter().find(|other| other.name == looking.networks);
+                    let other = other.unwrap();
+                    assert_eq!(
+                        (params == base, recipe.points),
+                        (true, other.points),
+                        "{}",
+                        recipe.name
+                    );
+                    assert!(other.looking.is_none());
+                }
+            }
         }
+        let names = |only: &str| -> Vec<String> {
+            let chosen = chosen(&[only.to_owned()]).unwrap();
+            chosen.into_iter().map(|recipe| recipe.name).collect()
+        };
+        assert_eq!(
+            names("half head, points, peaks"),
+            [BASE, HALF_POINTS, "half head, points, peaks"]
+        );
         let one = chosen(&["ema 0.98".to_owned()]).unwrap();
         assert_eq!(one.len(), 2, "and the base, to compare with");
         let error = chosen(&["emma".to_owned()]).unwrap_err().to_string();
@@ -270,6 +362,7 @@ mod tests {
             "--recipe paper",
             "half-turn, ensemble of 2, tuned thresholds",
             "peaks, tuned thresholds",
+            "half head, points, peaks",
         ]
         .map(ToOwned::to_owned);
         let run = || bench_recipes(&job, &[3, 4], &only, &Device::Cpu, &NoProgress).unwrap();
@@ -283,6 +376,14 @@ mod tests {
         ] {
             assert!(text.contains(row), "{text}");
         }
+        assert!(
+            text.contains("| half head, points | 2 |") && text.contains("| – | – |"),
+            "{text}"
+        );
+        let learnt = folder.path().join("recipes/half-head-points-3/output");
+        let weights = learnt.join("train/best.safetensors");
+        assert_eq!(crate::Model::read(&weights).unwrap().weights.head(), Head::Half);
+        assert!(learnt.join("targets/tomo1.mrc").exists());
         let looked = folder.path().join("recipes/peaks-tuned-thresholds-4/output");
         assert!(looked.join("thresholds.json").exists() && !looked.join("train").exists());
         let weights = folder
