@@ -341,7 +341,8 @@ fn every_ingredient_alone_changes_what_is_learnt_and_still_learns() {
         let [first, .., last] = &epochs(&path)[..] else {
             panic!("three epochs");
         };
-        let loss = |epoch: &EpochMetrics| epoch.validation.as_ref().unwrap().loss;
+        // Of twenty patches each: a few of validation tell less.
+        let loss = |epoch: &EpochMetrics| epoch.training.loss;
         assert!(
             loss(last) < 0.9 * loss(first),
             "{name}: {} {}",
