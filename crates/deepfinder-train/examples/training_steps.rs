@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let run = RunFolder::new(folder.path());
     let (training, start) = ([training], Start::Fresh);
     let outcome = train_on(
-        &device,
+        std::slice::from_ref(&device),
         &training,
         &[],
         initial,
