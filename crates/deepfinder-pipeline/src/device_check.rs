@@ -407,7 +407,10 @@ mod tests {
     #[test]
     fn the_processor_agrees_with_itself() {
         let checks = check_device(&Device::Cpu, &NoProgress).unwrap();
-        assert_eq!(checks.len(), PROBLEMS.len() + 7 + training::CHECKS);
+        assert_eq!(
+            checks.len(),
+            PROBLEMS.len() + 6 + Head::ALL.len() + training::CHECKS
+        );
         for check in &checks {
             assert!(check.holds() && check.found == 0.0, "{check:?}");
         }

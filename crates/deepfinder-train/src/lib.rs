@@ -37,6 +37,7 @@
 //! ```
 
 mod adam;
+mod augment;
 mod average;
 mod batch;
 mod checkpoint;
