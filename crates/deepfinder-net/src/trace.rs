@@ -4,7 +4,7 @@ use candle_conv3d::{
     upsample2_conv2_gradients, upsample2_gradient,
 };
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 
 use crate::unet::{Convolution, UNet, check_input};
 use crate::{Head, NetError, Result};
@@ -16,7 +16,7 @@ use crate::{Head, NetError, Result};
 #[derive(Debug)]
 pub struct Trace {
     net: UNet,
-    /// What the loss is computed from, channels-last; on the CPU a variable, from which candle walks back.
+    /// What the loss is computed from.
     logits: Tensor,
     input: Tensor,
     full: [Tensor; 2],
@@ -78,14 +78,9 @@ impl UNet {
             Head::Full => logits,
             Head::Half => upsample2(&logits)?,
         };
-        let logits = logits.permute((0, 2, 3, 4, 1))?;
         Ok(Trace {
             net: self.clone(),
-            // On a GPU the loss gives its gradient itself, and a variable would be a copy.
-            logits: match logits.device() {
-                Device::Cpu => Var::from_tensor(&logits)?.into_inner(),
-                _ => logits,
-            },
+            logits,
             input,
             full,
             full_pooled,
@@ -118,36 +113,18 @@ pub(crate) fn write_logits(head: &PrepackedConv3d, features: &Tensor, halo: bool
 }
 
 impl Trace {
-    /// Class scores before the soft-max, `[N, classes, D, H, W]`: compute the loss from these.
-    ///
-    /// # Errors
-    /// None but candle's.
-    pub fn logits(&self) -> Result<Tensor> {
-        Ok(self.logits.permute((0, 4, 1, 2, 3))?)
-    }
-
-    /// Walks back from a loss: the gradients of the network's parameters, and of whatever else it depends on. On the CPU
-    /// alone; elsewhere [`backward_from`](Self::backward_from) is the way.
-    ///
-    /// # Errors
-    /// [`NetError::NoGradient`] where the loss does not depend on the logits.
-    pub fn backward(self, loss: &Tensor) -> Result<GradStore> {
-        let mut gradients = loss.backward()?;
-        let of_logits = gradients.remove(&self.logits).ok_or(NetError::NoGradient)?;
-        self.walk_back(gradients, &of_logits.permute((0, 4, 1, 2, 3))?)
+    /// Class scores before the soft-max, `[N, classes, D, H, W]`: compute the loss from these, and its gradient by them.
+    pub fn logits(&self) -> &Tensor {
+        &self.logits
     }
 
     /// Walks back from the gradient by the logits, `[N, classes, D, H, W]`: the gradients of the network's parameters.
     ///
     /// # Errors
     /// Where the gradient is not of the shape of the logits.
-    pub fn backward_from(self, of_logits: &Tensor) -> Result<GradStore> {
+    pub fn backward(self, of_logits: &Tensor) -> Result<GradStore> {
         // candle makes no empty store: that of a tensor by itself.
-        let nothing = Tensor::zeros((), DType::F32, &Device::Cpu)?;
-        self.walk_back(nothing.backward()?, of_logits)
-    }
-
-    fn walk_back(self, mut gradients: GradStore, of_logits: &Tensor) -> Result<GradStore> {
+        let mut gradients = Tensor::zeros((), DType::F32, &Device::Cpu)?.backward()?;
         let net = &self.net;
         let dtype = net.precision.dtype();
         // Summed up before it is rounded.

@@ -99,10 +99,10 @@ pub struct ProjectTomogram {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial: Option<PathBuf>,
     /// The list's x is the slowest axis (`DeepFinder` lists before 2020).
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub swap_xz: bool,
     /// The particles are bright: multiply the voxels by −1.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub invert: bool,
     /// Voxel size in Å, where the file says none or a wrong one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,7 +118,7 @@ pub struct TargetSettings {
     pub order: Vec<String>,
     /// Draw a small ball at each particle's centre instead of its sphere or mask: half as large as the sphere, and of 2 voxels
     /// at least. Where clusters become particles, they are as small.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub points: bool,
     /// Radius of these balls, the same for all classes, instead.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -242,7 +242,7 @@ pub struct PickSettings {
     /// Peaks below this score are dropped.
     pub min_score: f32,
     /// Smallest sizes (lowest scores of peaks) are tuned on the validation tomograms, class by class, instead.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tuned: bool,
 }
 
@@ -438,11 +438,6 @@ impl Project {
 
 fn default_output() -> PathBuf {
     "output".into()
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 #[cfg(test)]

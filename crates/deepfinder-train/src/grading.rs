@@ -48,7 +48,7 @@ impl Graded {
 
     /// Walks back through the network.
     pub(crate) fn backward(&self, trace: Trace) -> Result<GradStore> {
-        Ok(trace.backward_from(&self.gradient)?)
+        Ok(trace.backward(&self.gradient)?)
     }
 
     /// What there is to tell, with the norm of the gradient, f64 `[1]`.

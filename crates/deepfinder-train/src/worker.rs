@@ -69,7 +69,7 @@ impl<'a> Worker<'a> {
         let examples = PhaseTimes::measured(&mut times.waiting, || patches.next(transfers))?;
         let trace = PhaseTimes::measured(&mut times.forward, || self.learner.net().trace(&examples.input))?;
         let graded = PhaseTimes::measured(&mut times.loss, || {
-            Graded::of(&trace.logits()?, &examples, &self.params.loss, exchange)
+            Graded::of(trace.logits(), &examples, &self.params.loss, exchange)
         })?;
         let learner = &self.learner;
         let gradients = PhaseTimes::measured(&mut times.backward, || {

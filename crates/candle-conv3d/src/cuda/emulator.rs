@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{
-    Element, Program,
+    Element, Program, compiled,
     cudnn::{self, Call},
     program::{Place, Step},
 };
@@ -29,29 +29,14 @@ use super::{
 fn emulator() -> Option<&'static PathBuf> {
     static EMULATOR: OnceLock<Option<PathBuf>> = OnceLock::new();
     let emulator = EMULATOR.get_or_init(|| {
-        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-        Command::new(&compiler).arg("--version").output().ok()?;
-        let kernels = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let program = std::env::temp_dir().join(format!("conv3d-emulator-{}", std::process::id()));
-        let built = Command::new(&compiler)
-            .args([
-                "-std=c++17",
-                "-O2",
-                "-Wno-unknown-pragmas",
-                "-U_FORTIFY_SOURCE",
-                "-DEMULATED",
-                "-o",
-            ])
-            .arg(&program)
-            .arg(kernels.join("emulator.cpp"))
-            .output()
-            .unwrap();
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
-        Some(program)
+        let arguments = [
+            "-std=c++17",
+            "-O2",
+            "-Wno-unknown-pragmas",
+            "-U_FORTIFY_SOURCE",
+            "-DEMULATED",
+        ];
+        compiled::program("kernels/emulator.cpp", &arguments, "emulator")
     });
     if emulator.is_none() {
         eprintln!("skipped: no C++ compiler here to run the GPU's kernels with");

@@ -5,6 +5,7 @@
 //! the tests replay the very same programs with the kernels compiled for the processor (`emulator`). The other modules
 //! only allocate, launch and convert.
 
+mod compiled;
 mod convolution;
 #[cfg(any(test, feature = "cudnn"))]
 mod cudnn;

@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "opening a library and taking its functions for what their names say is unsafe"
+    reason = "a library is opened, and its functions taken for what their names say"
 )]
 
 use std::{
@@ -122,32 +122,4 @@ impl<F> std::fmt::Debug for Opened<F> {
 pub(crate) fn version_in_words(version: usize, since: usize) -> String {
     let major = if version < since { 1_000 } else { 10_000 };
     format!("{}.{}.{}", version / major, version % major / 100, version % 100)
-}
-
-/// A C source of this crate's folder `src/cuda` as a library with those definitions; nothing where there is no C compiler.
-#[cfg(test)]
-pub(crate) fn compiled(source: &str, name: &str, definitions: &[&str]) -> Option<std::path::PathBuf> {
-    use std::{path::PathBuf, process::Command};
-
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    if Command::new(&compiler).arg("--version").output().is_err() {
-        eprintln!("skipped: no C compiler here to make a library with");
-        return None;
-    }
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/cuda");
-    let file = std::env::temp_dir().join(format!("conv3d-{name}-{}.so", std::process::id()));
-    let built = Command::new(&compiler)
-        .args(["-shared", "-fPIC", "-O2", "-pthread"])
-        .args(definitions)
-        .arg("-o")
-        .arg(&file)
-        .arg(folder.join(source))
-        .output()
-        .unwrap();
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
-    Some(file)
 }

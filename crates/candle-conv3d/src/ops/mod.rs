@@ -42,6 +42,17 @@ use crate::cuda;
 use crate::{config::Activation, cpu, error::Conv3dError};
 use storage::{dispatch, own, read};
 
+/// Refuses tensors of another type than f32.
+fn check_f32(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
+    match tensors.iter().find(|tensor| tensor.dtype() != DType::F32) {
+        Some(other) => {
+            let found = vec![other.dtype()];
+            Err(Conv3dError::ElementType { op, found }.into())
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses volumes of other types than f32, f64 and bf16, or of several, and parameters of another type than these
 /// have: the same, or f32 for bf16.
 fn check_types(op: &'static str, volumes: &[&Tensor], parameters: &[&Tensor]) -> Result<()> {

@@ -1,17 +1,14 @@
 //! `adam_step` and `update_averages`.
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Result, Tensor};
 
 use super::{
-    shape_error,
+    check_f32, shape_error,
     storage::{read, write},
 };
+use crate::cpu::{self, AdamStep};
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::{
-    cpu::{self, AdamStep},
-    error::Conv3dError,
-};
 
 /// What a step of Adam reads and moves: contiguous f32 tensors of one shape.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +25,8 @@ pub struct AdamTensors<'a> {
 
 /// Refuses tensors of another type or shape than the first.
 fn check(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
+    check_f32(op, tensors)?;
     for tensor in tensors {
-        if tensor.dtype() != DType::F32 {
-            let found = vec![tensor.dtype()];
-            return Err(Conv3dError::ElementType { op, found }.into());
-        }
         if tensor.shape() != tensors[0].shape() {
             let expected = format!("{:?}", tensors[0].dims());
             return Err(shape_error(op, "a tensor beside another", expected, tensor));
@@ -61,7 +55,7 @@ pub fn adam_step(tensors: &[AdamTensors<'_>], loss: &Tensor, step: &AdamStep) ->
         let pairs = tensors.iter().zip(&gradients);
         let inputs = pairs.flat_map(|(of, gradient)| [gradient, of.values, of.first, of.second]);
         let inputs: Vec<&Tensor> = inputs.chain([loss]).collect();
-        cuda::check_type(NAME, loss, DType::F64)?;
+        cuda::check_type(NAME, loss, candle_core::DType::F64)?;
         return cuda::from_tensors::<f64>(NAME, &inputs, 3, &program)?.narrow(0, 0, 1);
     }
     let mut squares = 0.0;

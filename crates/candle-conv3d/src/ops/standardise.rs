@@ -1,9 +1,9 @@
 //! `standardise_rows`.
 
-use candle_core::{CpuStorage, CustomOp2, DType, InplaceOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, InplaceOp2, Layout, Result, Shape, Tensor};
 
 use super::{
-    shape_error,
+    check_f32, shape_error,
     storage::{own, read, write},
 };
 #[cfg(feature = "cuda")]
@@ -45,14 +45,10 @@ impl StandardisedRows<'_> {
     /// `rows`: a tensor with as many values as the directions, row by row.
     fn shape(&self, rows: &Tensor) -> Result<RowsShape> {
         let (count, values) = self.directions.dims2()?;
-        for tensor in [self.directions, self.gains, self.means, rows] {
-            if tensor.dtype() != DType::F32 {
-                let found = vec![tensor.dtype()];
-                return Err(Conv3dError::ElementType { op: NAME, found }.into());
-            }
-            if !tensor.is_contiguous() {
-                return Err(Conv3dError::NotContiguous { op: NAME }.into());
-            }
+        let tensors = [self.directions, self.gains, self.means, rows];
+        check_f32(NAME, &tensors)?;
+        if !tensors.iter().all(|tensor| tensor.is_contiguous()) {
+            return Err(Conv3dError::NotContiguous { op: NAME }.into());
         }
         for (what, part) in [("the gains", self.gains), ("the means", self.means)] {
             if part.dims() != [count, 1] {

@@ -12,8 +12,9 @@ mod network;
 mod parametrisation;
 mod parity;
 
-use candle_core::{Device, Tensor};
-use deepfinder_net::{Head, Metadata, Weights};
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
+use deepfinder_net::{Head, Metadata, Trace, Weights};
 use rand::{RngExt, SeedableRng};
 
 fn weights(scores: usize, seed: u64) -> Weights {
@@ -36,6 +37,13 @@ fn noise(seed: u64, shape: &[usize]) -> Tensor {
         .map(|_| rng.random_range(-2.0..2.0))
         .collect();
     Tensor::from_vec(voxels, shape, &Device::Cpu).unwrap()
+}
+
+/// The gradients of that loss of a trace's logits.
+fn way_back(trace: Trace, loss: impl Fn(&Tensor) -> Tensor) -> GradStore {
+    let logits = Var::from_tensor(trace.logits()).unwrap();
+    let by_logits = loss(&logits).backward().unwrap();
+    trace.backward(by_logits.get(&logits).unwrap()).unwrap()
 }
 
 fn same(a: &Weights, b: &Weights) -> bool {

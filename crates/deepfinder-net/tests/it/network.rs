@@ -1,7 +1,7 @@
 use candle_core::{DType, Device, Tensor};
 use deepfinder_net::{Head, NetError, Precision, RECEPTIVE_FIELD, Skip, UNet, Weights};
 
-use crate::{noise, weights, weights_to};
+use crate::{noise, way_back, weights, weights_to};
 
 const HEADS: [Head; 2] = [Head::Full, Head::Half];
 
@@ -65,14 +65,14 @@ fn the_way_back_is_that_of_candle() {
         let logits = net.forward(&input).unwrap();
         let expected = loss(&logits).backward().unwrap();
         let trace = net.trace(&input).unwrap();
-        let found = trace.logits().unwrap();
+        let found = trace.logits().clone();
         let scale = |tensor: &Tensor| {
             let greatest = tensor.abs().unwrap().max_all().unwrap();
             greatest.to_scalar::<f32>().unwrap()
         };
         let off = |a: &Tensor, b: &Tensor| scale(&(a - b).unwrap()) / scale(b);
         assert!(off(&found, &logits) <= 1e-5, "{head}, {precision:?}: logits");
-        let found = trace.backward(&loss(&found)).unwrap();
+        let found = way_back(trace, loss);
         for (name, variable) in &variables {
             let (found, expected) = (found.get(variable).unwrap(), expected.get(variable).unwrap());
             let off = off(found, expected);
@@ -82,12 +82,19 @@ fn the_way_back_is_that_of_candle() {
 }
 
 #[test]
-fn a_loss_of_something_else_is_no_way_back() {
-    let (net, variables) = UNet::trainable(&weights(2, 1), &Device::Cpu).unwrap();
-    let input = Tensor::zeros((1, 1, 4, 4, 4), DType::F32, &Device::Cpu).unwrap();
-    let loss = variables[0].1.sum_all().unwrap();
-    let error = net.trace(&input).unwrap().backward(&loss).unwrap_err();
-    assert!(matches!(error, NetError::NoGradient), "{error}");
+fn a_gradient_of_something_else_is_no_way_back() {
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    for head in HEADS {
+        let (net, _) = UNet::trainable(&weights_to(head, 2, 1), &Device::Cpu).unwrap();
+        let back = |of_logits: &[usize]| {
+            let trace = net.trace(&zeros(&[1, 1, 4, 4, 4])).unwrap();
+            trace.backward(&zeros(of_logits))
+        };
+        assert!(back(&[1, 2, 4, 4, 4]).is_ok());
+        for other in [[1, 3, 4, 4, 4], [1, 2, 4, 4, 8], [2, 2, 4, 4, 4]] {
+            assert!(back(&other).is_err(), "{head}: {other:?}");
+        }
+    }
 }
 
 /// With positive weights and no bias, an impulse lights up exactly the voxels that look at it: the response of a

@@ -6,7 +6,7 @@ use deepfinder_net::{Head, Learner, Metadata, Parametrisation, UNet, Weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{noise, weights};
+use crate::{noise, way_back, weights};
 
 const SCORES: usize = 3;
 
@@ -115,8 +115,7 @@ fn a_network_that_ends_on_the_half_level_learns_so_too() {
     let learner = Learner::new(&initial, Parametrisation::Residual, &Device::Cpu).unwrap();
     assert_eq!(parts(&learner).len(), 11, "all layers but the last");
     let trace = learner.net().trace(&noise(4, &[1, 1, 8, 8, 8])).unwrap();
-    let loss = trace.logits().unwrap().sqr().unwrap().mean_all().unwrap();
-    let mut found = trace.backward(&loss).unwrap();
+    let mut found = way_back(trace, |logits| logits.sqr().unwrap().mean_all().unwrap());
     learner.chain(&mut found).unwrap();
     for (name, variable) in learner.variables() {
         let gradient = values(found.get(variable).unwrap());
@@ -131,8 +130,7 @@ fn gradients_are_finite_differences_of_the_plain_computation() {
     let input = noise(4, &[1, 1, 8, 8, 8]);
     let walk_back = || {
         let trace = learner.net().trace(&input).unwrap();
-        let loss = trace.logits().unwrap().sqr().unwrap().mean_all().unwrap();
-        trace.backward(&loss).unwrap()
+        way_back(trace, |logits| logits.sqr().unwrap().mean_all().unwrap())
     };
     let of_kernels = walk_back();
     let mut found = walk_back();
@@ -203,7 +201,7 @@ fn what_is_kept_is_the_network_that_learns_bit_for_bit() {
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         values.into_iter().map(f32::to_bits).collect()
     };
-    let traced = |net: &UNet| bits(&net.trace(&input).unwrap().logits().unwrap());
+    let traced = |net: &UNet| bits(net.trace(&input).unwrap().logits());
     assert_eq!(traced(&net), traced(learner.net()));
     let through = |net: &UNet| bits(&net.forward(&input).unwrap());
     assert_eq!(through(&net), through(learner.net()));

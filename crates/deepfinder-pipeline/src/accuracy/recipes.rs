@@ -25,7 +25,7 @@ pub struct Recipe {
     /// What it sets beside the benchmark's size.
     pub train: TrainSettings,
     /// Whether it learns from small balls at the particles' centres instead of shapes.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub points: bool,
     /// Another way to look into the tomogram by the networks of another recipe, for which nothing is learnt anew.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,11 +46,6 @@ pub struct Looking {
     pub method: PickMethod,
     /// Thresholds are tuned on the validation tomogram.
     pub tuned: bool,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// The recipe that is changed in one thing, and that others are compared with.

@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "opening a library and taking its functions for what their names say is unsafe"
+    reason = "a library's functions are taken for what their names say"
 )]
 
 use std::{

@@ -1,7 +1,7 @@
 #![cfg(test)]
 #![allow(
     unsafe_code,
-    reason = "a library that is given addresses, here of the processor's memory"
+    reason = "a library is given addresses, here of the processor's memory"
 )]
 
 use std::{
@@ -15,13 +15,13 @@ use super::{
     library::Library,
 };
 use crate::{
-    cuda::{Element, opened},
+    cuda::{Element, compiled},
     gpu::LibraryError,
 };
 
 /// `fake.c`, compiled with those definitions.
 fn compiled(name: &str, definitions: &[&str]) -> Option<PathBuf> {
-    opened::compiled("cudnn/fake.c", name, definitions)
+    compiled::library("src/cuda/cudnn/fake.c", definitions, name)
 }
 
 /// A cuDNN that works on the processor's memory.

@@ -1,7 +1,7 @@
 #![cfg(test)]
 #![allow(
     unsafe_code,
-    reason = "a library that is given addresses, here of the processor's memory"
+    reason = "a library is given addresses, here of the processor's memory"
 )]
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    super::opened,
+    super::{compiled, opened},
     group::{Member, Piece},
     library::Library,
 };
@@ -19,7 +19,7 @@ use crate::gpu::LibraryError;
 
 /// `fake.c`, compiled with those definitions.
 fn compiled(name: &str, definitions: &[&str]) -> Option<PathBuf> {
-    opened::compiled("nccl/fake.c", name, definitions)
+    compiled::library("src/cuda/nccl/fake.c", definitions, name)
 }
 
 /// An NCCL that works on the processor's memory, for one test: it counts.
