@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use crate::project::PROJECT_FILE;
-use crate::{Length, PickSettings, PipelineError, Project, Result, Split, TrainSettings};
+use crate::{Length, PickSettings, PipelineError, Project, Result, Split, TargetSettings, TrainSettings};
 
 /// What to change in a project file; what is not given stays, comments too.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -16,6 +16,8 @@ pub struct ProjectEdit {
     pub classes: Option<Vec<ClassEdit>>,
     /// Tomograms to change.
     pub tomograms: Vec<TomogramEdit>,
+    /// How targets shall be drawn.
+    pub target: Option<TargetSettings>,
     /// How training shall go.
     pub train: Option<TrainSettings>,
     /// How picking shall go.
@@ -69,6 +71,7 @@ pub fn edit_project(path: &Path, edit: &ProjectEdit) -> Result<Project> {
         set_tomogram(&mut document, tomogram).map_err(fail)?;
     }
     let sections = [
+        ("target", edit.target.as_ref().map(toml::Table::try_from)),
         ("train", edit.train.as_ref().map(toml::Table::try_from)),
         ("pick", edit.pick.as_ref().map(toml::Table::try_from)),
     ];
@@ -150,6 +153,7 @@ fn set_section(document: &mut DocumentMut, name: &str, settings: &toml::Table) -
     let table = section
         .as_table_mut()
         .ok_or_else(|| format!("`{name}` is no table"))?;
+    let no_setting = |key: &str| format!("`{key}` of [{name}] cannot be set from here");
     let gone: Vec<String> = table
         .iter()
         .map(|(key, _)| key.to_owned())
@@ -164,7 +168,12 @@ fn set_section(document: &mut DocumentMut, name: &str, settings: &toml::Table) -
             toml::Value::Integer(given) => set(table, key, *given),
             toml::Value::Float(given) => set(table, key, shortest(*given)),
             toml::Value::String(given) => set(table, key, given.as_str()),
-            _ => return Err(format!("`{key}` of [{name}] cannot be set from here")),
+            toml::Value::Array(given) => {
+                let texts = given.iter().map(toml::Value::as_str);
+                let texts: Option<toml_edit::Array> = texts.collect();
+                set(table, key, texts.ok_or_else(|| no_setting(key))?);
+            }
+            _ => return Err(no_setting(key)),
         }
     }
     Ok(())
@@ -231,6 +240,7 @@ epochs = 9
         let edit: ProjectEdit = serde_json::from_value(serde_json::json!({
             "classes": [{"label": 1, "name": "ribosome", "radius": "110 A"}, {"label": 3, "name": "new", "radius": 4.5}],
             "tomograms": [{"name": "a", "split": "train", "picks": "annotations/a.xml"}],
+            "target": {"order": ["ribosome"], "points": true},
             "train": {"seed": 7},
             "pick": {"method": "components", "min_size": 12},
         }))
@@ -255,6 +265,10 @@ epochs = 9
         assert_eq!(
             (edited.train.epochs, edited.train.seed, edited.pick.min_size),
             (None, Some(7), Some(12))
+        );
+        assert_eq!(
+            (edited.target.order.as_slice(), edited.target.points),
+            (["ribosome".to_owned()].as_slice(), true)
         );
         assert!(write_new_project(&edited).is_err(), "there is one");
     }

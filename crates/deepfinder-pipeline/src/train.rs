@@ -80,6 +80,7 @@ impl TrainPlan {
             }
         }
         warn_of_missing_voxel_sizes(&training, &validation);
+        warn_of_targets_that_are_no_points(project);
         let metadata = Metadata {
             classes: project
                 .classes
@@ -178,6 +179,23 @@ fn warn_of_missing_voxel_sizes(training: &[TrainingTomogram], validation: &[Trai
             missing.len(),
             all().count(),
             missing.join(", ")
+        );
+    }
+}
+
+/// Says once for all tomograms that `points` changes nothing of targets that are there.
+fn warn_of_targets_that_are_no_points(project: &Project) {
+    let own: Vec<_> = [Split::Train, Split::Validate]
+        .into_iter()
+        .flat_map(|split| project.tomograms_for(split))
+        .filter(|tomogram| tomogram.target.is_some())
+        .map(|tomogram| tomogram.name.as_str())
+        .collect();
+    if project.target.points && !own.is_empty() {
+        tracing::warn!(
+            "{} to train on have a `target` of their own, which is taken as it is, though [target] asks for points \
+             and particles are looked for as such: have the same drawn in it, or leave out `target` or `points`",
+            own.join(", ")
         );
     }
 }

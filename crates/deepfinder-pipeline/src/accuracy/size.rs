@@ -100,7 +100,6 @@ impl AccuracySize {
                 epochs: Some(12),
                 ..small.train
             },
-            spheres: false,
             single_class_epochs: 12,
             ..small
         }

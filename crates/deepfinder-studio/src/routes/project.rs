@@ -48,6 +48,7 @@ fn shown(app: &App) -> Value {
         "first": app.first,
         "classes": classes,
         "tomograms": tomograms,
+        "target": project.target,
         "train": project.train,
         "pick": project.pick,
         "weights": weights.is_file().then(|| app.folders().shown(&weights)),

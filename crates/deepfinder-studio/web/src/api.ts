@@ -30,8 +30,15 @@ export interface TomogramRow {
   has_found: boolean;
 }
 
+export interface TargetSettings {
+  order: string[];
+  points?: boolean;
+  point_radius?: number | string;
+}
+
 export interface TrainSettings {
   recipe?: string | null;
+  head?: string | null;
   epochs?: number | null;
   steps_per_epoch?: number | null;
   batch?: number | null;
@@ -56,6 +63,7 @@ export interface Project {
   first: string | null;
   classes: ClassInfo[];
   tomograms: TomogramRow[];
+  target: TargetSettings;
   train: TrainSettings;
   pick: PickSettings;
   weights: string | null;

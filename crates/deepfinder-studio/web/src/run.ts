@@ -222,7 +222,26 @@ function trainFields(): HTMLElement[] {
     settings.recipe ?? "default",
     (value) => void edit({ train: { ...plain, recipe: value } }),
   );
+  const { points: _points, point_radius: _radius, ...drawn } = state.project.target;
+  const targets = select(
+    [
+      ["shapes", "shapes"],
+      ["points", "points"],
+    ],
+    state.project.target.points ? "points" : "shapes",
+    (value) => void edit({ target: value === "points" ? { ...state.project.target, points: true } : drawn }),
+  );
+  const head = select(
+    [
+      ["full", "full"],
+      ["half", "half"],
+    ],
+    settings.head ?? "full",
+    (value) => void edit({ train: { ...plain, head: value } }),
+  );
   return [
+    field("Targets", targets, "What is learnt: the particles' shapes (spheres or masks), or small balls at their centres"),
+    field("Resolution", head, "Of the labels: half labels blocks of 2×2×2 voxels, which is faster"),
     field("Recipe", recipe, "default learns fastest; paper is the published schedule"),
     number("epochs", "Epochs", "Number of epochs"),
     number("steps_per_epoch", "Iterations / epoch", "Iterations an epoch"),

@@ -154,6 +154,20 @@ try {
     writeFileSync(path, text);
   });
 
+  await step("targets of points and half resolution are written to the project, and taken back", async () => {
+    await tab("Run");
+    const holds = async (label, value, line, there) => {
+      await page.getByLabel(label, { exact: true }).selectOption(value);
+      for (let tries = 0; tries < 100 && there !== readFileSync(join(project, "deepfinder.toml"), "utf8").includes(line); tries++) await page.waitForTimeout(50);
+      assert.equal(readFileSync(join(project, "deepfinder.toml"), "utf8").includes(line), there, `${label} ${value}`);
+    };
+    await holds("Targets", "points", "points = true", true);
+    await holds("Resolution", "half", 'head = "half"', true);
+    await shot("points");
+    await holds("Targets", "shapes", "points", false);
+    await holds("Resolution", "full", 'head = "full"', true);
+  });
+
   await step("a few iterations are trained, and the curve grows", async () => {
     await tab("Run");
     for (const [label, value] of [["Epochs", "4"], ["Iterations / epoch", "2"], ["Batch", "1"], ["Patch", "16"]]) {
