@@ -50,6 +50,15 @@ fn colour(label: Label) -> RGBColor {
     RGBColor(r, g, b)
 }
 
+/// What stands at the axis of what is counted, epochs or tomograms: there is no half of one.
+pub(crate) fn count_label(count: f64) -> String {
+    if count.fract() == 0.0 {
+        count.to_string()
+    } else {
+        String::new()
+    }
+}
+
 fn draw_precision_recall(svg: &mut String, sweep: &Sweep, classes: &ClassTable) -> Drawn {
     let area = SVGBackend::with_string(svg, (720, 440)).into_drawing_area();
     area.fill(&WHITE)?;

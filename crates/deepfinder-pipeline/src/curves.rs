@@ -1,6 +1,7 @@
 use deepfinder_train::EpochMetrics;
 use plotters::prelude::*;
 
+use crate::charts::count_label;
 use crate::{PipelineError, Result};
 
 /// The curves of a training run as an SVG picture: losses above, mean F1 of the classes below.
@@ -66,6 +67,7 @@ fn draw(
         .configure_mesh()
         .light_line_style(WHITE)
         .x_desc("epoch")
+        .x_label_formatter(&|x| count_label(*x))
         .draw()?;
     for (series, colour, name) in [(losses, blue, "training"), (validation, orange, "validation")] {
         chart
@@ -75,6 +77,8 @@ fn draw(
     }
     chart
         .configure_series_labels()
+        // Where a falling loss is not.
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE)
         .border_style(BLACK)
         .draw()?;
@@ -88,6 +92,7 @@ fn draw(
         .configure_mesh()
         .light_line_style(WHITE)
         .x_desc("epoch")
+        .x_label_formatter(&|x| count_label(*x))
         .draw()?;
     chart.draw_series(LineSeries::new(scores.iter().copied(), orange.stroke_width(2)))?;
     area.present()?;

@@ -3,6 +3,7 @@ use plotters::prelude::*;
 use super::report::AccuracyReport;
 use super::{deviation, mean};
 use crate::canvas::class_colour;
+use crate::charts::count_label;
 use crate::{PipelineError, Result};
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -117,6 +118,7 @@ fn draw_curve(svg: &mut String, x: &str, y: &str, points: &[(f64, f64)]) -> Draw
         .light_line_style(WHITE)
         .x_desc(x)
         .y_desc(y)
+        .x_label_formatter(&|x| count_label(*x))
         .draw()?;
     let colour = colour(0);
     chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
@@ -148,5 +150,6 @@ mod tests {
         );
         let svg = curve_svg("iterations", "F1", [(10.0, 0.1), (20.0, 0.4)].into_iter()).unwrap();
         assert_eq!(svg.matches("<circle").count(), 2);
+        assert!(svg.contains("\n10\n"), "iterations are counted: {svg}");
     }
 }
