@@ -47,11 +47,11 @@ impl Bench<'_> {
         let all = size_point(&shapes, &scores)?;
         report.methods.push(scores);
         report_so_far(&report)?;
-        if self.job.size.spheres {
-            let spheres = self.project("spheres", Targets::Spheres, self.job.size.training)?;
+        for (folder, targets) in [("spheres", Targets::Spheres), ("points", Targets::Points)] {
+            let project = self.project(folder, targets, self.job.size.training)?;
             report
                 .methods
-                .push(self.network("multi-class, spheres", &spheres)?);
+                .push(self.network(&format!("multi-class, {folder}"), &project)?);
             report_so_far(&report)?;
         }
         let matching = self.template_matching(&report.classes)?;

@@ -42,7 +42,7 @@ pub struct AccuracyJob {
 }
 
 /// Measures how well particles are found in simulated tomograms: by networks that learnt from the particles' shapes, from
-/// spheres, and one class at a time, by template matching, and by published weights where they are given.
+/// spheres, from points, and one class at a time, by template matching, and by published weights where they are given.
 ///
 /// All methods look for the same particles in the same tomogram, which none has seen. What each needs to choose is chosen
 /// on the validation tomogram: the best epoch of a network, the threshold of each template. The folder then holds
@@ -239,6 +239,7 @@ pub(crate) mod tests {
             [
                 "multi-class, shapes",
                 "multi-class, spheres",
+                "multi-class, points",
                 "template matching",
                 "templates in competition",
                 "one class at a time"

@@ -30,8 +30,6 @@ pub struct AccuracySize {
     pub microscope: TiltSeriesParams,
     /// How networks of all classes are trained.
     pub train: TrainSettings,
-    /// Whether a network learns from spheres too.
-    pub spheres: bool,
     /// Epochs of a network of one class.
     pub single_class_epochs: usize,
     /// Angle between the orientations of template matching.
@@ -63,7 +61,6 @@ impl AccuracySize {
                 patch: Some(32),
                 ..TrainSettings::default()
             },
-            spheres: true,
             single_class_epochs: 6,
             match_step_degrees: 30.0,
         }
@@ -128,7 +125,6 @@ impl AccuracySize {
                 patch: Some(56),
                 ..TrainSettings::default()
             },
-            spheres: true,
             single_class_epochs: 100,
             match_step_degrees: 12.0,
         }
