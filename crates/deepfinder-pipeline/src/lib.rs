@@ -92,8 +92,8 @@ pub use project::{
 };
 pub use project_edit::{ClassEdit, ProjectEdit, TomogramEdit, edit_project, write_new_project};
 pub use project_jobs::{
-    all_weights, labels_path, pick_job, picks_path, scores_folder, segment_job, target_job, thresholds_path,
-    weights_path,
+    all_weights, labels_path, pick_job, pick_radius, picks_path, scores_folder, segment_job, target_job,
+    thresholds_path, weights_path,
 };
 pub use reader::{TomogramOptions, open_label_map, open_tomogram, voxel_size};
 pub use run::{RunOptions, RunSummary, Stage, StageReport, remember_training, run_project, run_stage};

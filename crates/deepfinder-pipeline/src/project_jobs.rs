@@ -179,7 +179,10 @@ pub(crate) fn evaluated_pairs(
 /// weighted by its ball. That is the radius of the particle that an average voxel belongs to: the plain mean would
 /// cut the largest particles in two. Where targets have small balls at the centres, clusters are as small; two peaks are still no
 /// nearer than two particles.
-fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<Length> {
+///
+/// # Errors
+/// [`PipelineError::Input`](crate::PipelineError::Input) for a radius in Å where the voxel size is unknown.
+pub fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<Length> {
     if let Some(radius) = project.pick.radius {
         return Ok(radius);
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use deepfinder_pipeline::{
-    EditedList, FileStamp, PROJECT_FILE, Project, ProjectEdit, ProjectTomogram, edit_project, picks_path,
-    read_edited_list, target_path, weights_path, write_new_project,
+    EditedList, FileStamp, PROJECT_FILE, Project, ProjectEdit, ProjectTomogram, edit_project, pick_radius,
+    picks_path, read_edited_list, target_path, weights_path, write_new_project,
 };
 use serde_json::{Value, json};
 
@@ -123,6 +123,7 @@ pub(super) async fn tomogram(
             "shape_zyx": sections.shape(),
             "voxel_size_angstrom": voxel_size.map(deepfinder_core::VoxelSize::angstrom),
             "radii_voxels": radii,
+            "pick_radius_voxels": pick_radius(&project, voxel_size)?.in_voxels(voxel_size)?,
             "layers": layers,
             "annotations": app.folders().shown(&annotations.path),
             "picks": listed(picks_path(&project, tomogram)),

@@ -76,6 +76,19 @@ fn a_new_label_map_is_seen_at_once() {
 }
 
 #[test]
+fn clusters_of_points_are_looked_for_as_such() {
+    let bench = Bench::project();
+    let radius = || bench.get("/api/tomograms/one").ok().json()["pick_radius_voxels"].clone();
+    assert_eq!(radius(), json!(3.0));
+    let edit = json!({ "target": { "points": true, "point_radius": 1.5 } });
+    assert_eq!(
+        bench.send("PUT", "/api/project", &edit).ok().json()["target"]["points"],
+        json!(true)
+    );
+    assert_eq!(radius(), json!(1.5));
+}
+
+#[test]
 fn crops_and_blocks_are_cut_at_the_edge() {
     let bench = Bench::project();
     let request =

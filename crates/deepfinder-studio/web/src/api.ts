@@ -94,6 +94,7 @@ export interface Tomogram {
   shape_zyx: [number, number, number];
   voxel_size_angstrom: number | null;
   radii_voxels: Record<string, number>;
+  pick_radius_voxels: number;
   layers: Layer[];
   annotations: string;
   picks: string | null;

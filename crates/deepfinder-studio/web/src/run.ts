@@ -229,7 +229,7 @@ function trainFields(): HTMLElement[] {
       ["points", "points"],
     ],
     state.project.target.points ? "points" : "shapes",
-    (value) => void edit({ target: value === "points" ? { ...state.project.target, points: true } : drawn }),
+    (value) => void edit({ target: value === "points" ? { ...state.project.target, points: true } : drawn }).then(reload),
   );
   const head = select(
     [
@@ -380,18 +380,16 @@ function pickControls(): HTMLElement {
     automatic.checked = auto;
     if (!auto) sizeSlider.set(pick.min_size ?? 0, Math.max(1000, pick.min_size ?? 0));
     score.set(pick.min_score);
-    // As the program takes it: the mean of the class radii, weighted by volume.
-    const radii = Object.values(state.tomogram?.radii_voxels ?? {});
-    const mean = radii.reduce((sum, r) => sum + r ** 4, 0) / Math.max(1e-9, radii.reduce((sum, r) => sum + r ** 3, 0));
-    const own = typeof pick.radius === "number" ? pick.radius : typeof pick.radius === "string" ? parseFloat(pick.radius) / (state.tomogram?.voxel_size_angstrom ?? 1) : mean;
+    const own = state.tomogram?.pick_radius_voxels ?? 6;
     radiusSlider.set(Math.round(2 * own) / 2, Math.max(30, Math.ceil(2 * own)));
     shown();
   };
   let of = "";
   on(["tomogram"], () => {
-    const name = state.tomogram?.name ?? "";
-    if (name === of) return;
-    of = name;
+    // Targets of points have smaller clusters.
+    const now = `${state.tomogram?.name} ${state.project.target.points ?? false}`;
+    if (now === of) return;
+    of = now;
     found = null;
     state.overlays.delete("pick");
     summary.textContent = "";
