@@ -227,7 +227,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "CLASS=R", value_parser = named::<Length>)]
     pub(crate) radius: Vec<(String, Length)>,
     /// Draw small balls at the centres of the particles of --radius instead: half as large, and of 2 voxels at least
-    #[arg(long, requires = "radius", conflicts_with = "mask")]
+    #[arg(long, requires = "radius")]
     pub(crate) points: bool,
     /// Draw a class as a shape: a cubic binary volume, rotated with each particle. Repeat
     #[arg(long, value_name = "CLASS=FILE", value_parser = named::<PathBuf>)]

@@ -116,11 +116,11 @@ pub struct TargetSettings {
     /// Classes in the order in which they are drawn: later ones lie on top where particles overlap, those not named
     /// beneath them all. Where it is empty, later particles of the list lie on top.
     pub order: Vec<String>,
-    /// Draw a small ball at each particle's centre instead of its sphere or mask: half as large as the sphere, and of 2 voxels
-    /// at least. Where clusters become particles, they are as small.
+    /// Draw a small ball at each particle's centre instead of its sphere: half as large, and of 2 voxels at least. Where
+    /// clusters become particles, they are as small. A class with a mask has its shape none the less.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub points: bool,
-    /// Radius of these balls, the same for all classes, instead.
+    /// Radius of these balls, the same for all classes without a mask, instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub point_radius: Option<Length>,
 }
@@ -408,9 +408,10 @@ impl Project {
     /// [`PipelineError::Input`] for a radius in Å where the voxel size is unknown.
     pub(crate) fn drawn_radius(&self, class: &ProjectClass, voxel_size: Option<VoxelSize>) -> Result<f64> {
         let target = &self.target;
-        match target.point_radius.filter(|_| target.points) {
+        let points = target.points && class.mask.is_none();
+        match target.point_radius.filter(|_| points) {
             Some(radius) => radius.in_voxels(voxel_size),
-            None if target.points => Ok(point_radius(class.radius.in_voxels(voxel_size)?)),
+            None if points => Ok(point_radius(class.radius.in_voxels(voxel_size)?)),
             None => class.radius.in_voxels(voxel_size),
         }
     }

@@ -27,9 +27,9 @@ pub fn target_job(project: &Project, tomogram: &ProjectTomogram) -> Result<Targe
     let shapes = project.classes.iter().map(|class| {
         let settings = &project.target;
         let shape = match (&class.mask, settings.point_radius) {
-            (_, Some(radius)) if settings.points => ShapeSource::Sphere(radius),
-            _ if settings.points => ShapeSource::Point(class.radius),
             (Some(mask), _) => ShapeSource::Mask(project.resolve(mask)),
+            (None, Some(radius)) if settings.points => ShapeSource::Sphere(radius),
+            (None, _) if settings.points => ShapeSource::Point(class.radius),
             (None, _) => ShapeSource::Sphere(class.radius),
         };
         (class.label.to_string(), shape)
@@ -246,5 +246,20 @@ mod tests {
                 "{settings}"
             );
         }
+        // A mask is a shape, points or not.
+        let mut masked = project(
+            "[target]\npoints = true\n[[tomogram]]\nname = 't'\nfile = 't.mrc'\nsplit = 'train'\npicks = 't.csv'\n",
+        );
+        masked.classes[0].mask = Some("a.mrc".into());
+        assert_eq!(
+            min_sizes(&masked, None).unwrap(),
+            [(1, quarter(8.0)), (2, quarter(4.0))].into()
+        );
+        let shapes = target_job(&masked, &masked.tomograms[0]).unwrap().shapes;
+        let shapes: Vec<&ShapeSource> = shapes.iter().map(|(_, shape)| shape).collect();
+        assert!(
+            matches!(shapes[..], [ShapeSource::Mask(_), ShapeSource::Point(_)]),
+            "{shapes:?}"
+        );
     }
 }

@@ -225,10 +225,10 @@ function trainFields(): HTMLElement[] {
   const { points: _points, point_radius: _radius, ...drawn } = state.project.target;
   const targets = select(
     [
-      ["shapes", "shapes"],
+      ["spheres", "spheres"],
       ["points", "points"],
     ],
-    state.project.target.points ? "points" : "shapes",
+    state.project.target.points ? "points" : "spheres",
     (value) => void edit({ target: value === "points" ? { ...state.project.target, points: true } : drawn }).then(reload),
   );
   const head = select(
@@ -240,7 +240,7 @@ function trainFields(): HTMLElement[] {
     (value) => void edit({ train: { ...plain, head: value } }),
   );
   return [
-    field("Targets", targets, "What is learnt: the particles' shapes (spheres or masks), or small balls at their centres"),
+    field("Targets", targets, "What is learnt of a class without a mask: spheres, or small balls at the centres"),
     field("Resolution", head, "Of the labels: half labels blocks of 2×2×2 voxels, which is faster"),
     field("Recipe", recipe, "default learns fastest; paper is the published schedule"),
     number("epochs", "Epochs", "Number of epochs"),

@@ -164,7 +164,7 @@ try {
     await holds("Targets", "points", "points = true", true);
     await holds("Resolution", "half", 'head = "half"', true);
     await shot("points");
-    await holds("Targets", "shapes", "points", false);
+    await holds("Targets", "spheres", "points", false);
     await holds("Resolution", "full", 'head = "full"', true);
   });
 
