@@ -161,10 +161,10 @@ try {
       for (let tries = 0; tries < 100 && there !== readFileSync(join(project, "deepfinder.toml"), "utf8").includes(line); tries++) await page.waitForTimeout(50);
       assert.equal(readFileSync(join(project, "deepfinder.toml"), "utf8").includes(line), there, `${label} ${value}`);
     };
-    await holds("Targets", "points", "points = true", true);
+    await holds("Targets", "points", "\npoints = true", true);
     await holds("Resolution", "half", 'head = "half"', true);
     await shot("points");
-    await holds("Targets", "spheres", "points", false);
+    await holds("Targets", "spheres", "\npoints = true", false);
     await holds("Resolution", "full", 'head = "full"', true);
   });
 
