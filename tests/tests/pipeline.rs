@@ -316,6 +316,7 @@ fn targets_of_points_are_small_balls() {
     assert_eq!(run("[target]\npoints = true\npoint_radius = 8\n"), large);
     let info = json(&bench.run("info p/output/train/best.safetensors --json").success());
     assert_eq!(info["head"], "half");
+    assert_eq!(info["extra"]["targets"], "points");
 }
 
 #[test]

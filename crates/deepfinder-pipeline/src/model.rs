@@ -10,6 +10,20 @@ use crate::{PipelineError, Result};
 /// Relative difference of voxel sizes up to which a model is used without a word: what headers round away.
 const VOXEL_SIZE_TOLERANCE: f32 = 0.02;
 
+/// What weights keep beside them of the targets they learnt from, where these were [`POINTS`].
+const TARGETS: &str = "targets";
+const POINTS: &str = "points";
+
+/// The same weights, which say whether what they learn is small balls at the particles' centres.
+pub(crate) fn learning_points(weights: Weights, points: bool) -> deepfinder_net::Result<Weights> {
+    let mut metadata = weights.metadata().clone();
+    metadata.extra.remove(TARGETS);
+    if points {
+        metadata.extra.insert(TARGETS.to_owned(), POINTS.to_owned());
+    }
+    weights.with_metadata(metadata)
+}
+
 /// A trained network's weights, and the file they came from.
 pub struct Model {
     /// The file.
@@ -46,6 +60,12 @@ impl Model {
     /// Where the weights cannot be put on the device.
     pub fn network(&self, device: &Device) -> Result<UNet> {
         UNet::new(&self.weights, device).on(&self.path)
+    }
+
+    /// Whether it learnt small balls at the particles' centres, so that its labels are such.
+    pub(crate) fn learnt_points(&self) -> bool {
+        let targets = self.weights.metadata().extra.get(TARGETS);
+        targets.is_some_and(|targets| targets == POINTS)
     }
 
     /// The classes it scores.

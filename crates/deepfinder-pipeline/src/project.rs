@@ -401,15 +401,19 @@ impl Project {
             .filter(move |tomogram| tomogram.split == split)
     }
 
-    /// Radius in voxels of what the targets have of a particle of that class, where they are drawn of spheres: the particle's, or
-    /// that of the ball at its centre.
+    /// Radius in voxels of what labels have of a particle of that class: the particle's, or that of the ball at its centre
+    /// where they are points.
     ///
     /// # Errors
     /// [`PipelineError::Input`] for a radius in Å where the voxel size is unknown.
-    pub(crate) fn drawn_radius(&self, class: &ProjectClass, voxel_size: Option<VoxelSize>) -> Result<f64> {
-        let target = &self.target;
-        let points = target.points && class.mask.is_none();
-        match target.point_radius.filter(|_| points) {
+    pub(crate) fn label_radius(
+        &self,
+        class: &ProjectClass,
+        points: bool,
+        voxel_size: Option<VoxelSize>,
+    ) -> Result<f64> {
+        let points = points && class.mask.is_none();
+        match self.target.point_radius.filter(|_| points) {
             Some(radius) => radius.in_voxels(voxel_size),
             None if points => Ok(point_radius(class.radius.in_voxels(voxel_size)?)),
             None => class.radius.in_voxels(voxel_size),

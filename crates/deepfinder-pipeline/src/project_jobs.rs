@@ -13,7 +13,7 @@ use crate::evaluate::{EvaluateJob, EvaluatedPair};
 use crate::thresholds::Thresholds;
 use crate::train::{annotated_particles, no_picks, read_options, target_path, tomogram_options};
 use crate::{
-    Length, PickJob, PickMethod, Project, ProjectTomogram, Result, SegmentJob, ShapeSource, TargetJob,
+    Length, Model, PickJob, PickMethod, Project, ProjectTomogram, Result, SegmentJob, ShapeSource, TargetJob,
 };
 
 /// The target of a tomogram as its project has it drawn.
@@ -175,9 +175,18 @@ pub(crate) fn evaluated_pairs(
     Ok((pairs, job))
 }
 
+/// Whether the labels of a project are small balls at the centres: what its targets are, or what the weights learnt that it
+/// segments with instead.
+fn labels_are_points(project: &Project) -> bool {
+    let named = project.segment.weights.as_ref();
+    // Where they cannot be read, segmentation says so.
+    let model = named.and_then(|path| Model::read(&project.resolve(path)).ok());
+    model.map_or(project.target.points, |model| model.learnt_points())
+}
+
 /// The radius that clusters the voxels of a project's particles: where none is set, the mean of the class radii, each
 /// weighted by its ball. That is the radius of the particle that an average voxel belongs to: the plain mean would
-/// cut the largest particles in two. Where targets have small balls at the centres, clusters are as small; two peaks are still no
+/// cut the largest particles in two. Where labels are small balls at the centres, clusters are as small; two peaks are still no
 /// nearer than two particles.
 ///
 /// # Errors
@@ -186,12 +195,13 @@ pub fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<L
     if let Some(radius) = project.pick.radius {
         return Ok(radius);
     }
+    let points = labels_are_points(project);
     let (mut weighted, mut weights) = (0.0, 0.0);
     for class in &project.classes {
         let radius = if project.pick.method == PickMethod::Peaks {
             class.radius.in_voxels(voxel_size)?
         } else {
-            project.drawn_radius(class, voxel_size)?
+            project.label_radius(class, points, voxel_size)?
         };
         weighted += radius.powi(4);
         weights += radius.powi(3);
@@ -199,13 +209,14 @@ pub fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<L
     Ok(Length::Voxels(weighted / weights))
 }
 
-/// A quarter of the ball that targets have of each class: smaller clusters are specks.
+/// A quarter of the ball that labels have of each class: smaller clusters are specks.
 fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMap<Label, u64>> {
+    let points = labels_are_points(project);
     project
         .classes
         .iter()
         .map(|class| {
-            let radius = project.drawn_radius(class, voxel_size)?;
+            let radius = project.label_radius(class, points, voxel_size)?;
             Ok((class.label, (std::f64::consts::PI / 3.0 * radius.powi(3)) as u64))
         })
         .collect()
@@ -215,7 +226,10 @@ fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMa
 mod tests {
     use std::path::Path;
 
+    use deepfinder_net::{Metadata, Weights};
+
     use super::*;
+    use crate::model::learning_points;
 
     #[test]
     fn clusters_are_as_large_as_what_is_drawn_and_peaks_as_far_apart_as_particles() {
@@ -261,5 +275,30 @@ mod tests {
             matches!(shapes[..], [ShapeSource::Mask(_), ShapeSource::Point(_)]),
             "{shapes:?}"
         );
+    }
+    #[test]
+    fn weights_of_another_project_say_what_their_labels_are() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, points) in [("shapes", false), ("points", true)] {
+            let weights = Weights::initial(2, 1, Metadata::default()).unwrap();
+            let weights = learning_points(weights, points).unwrap();
+            std::fs::write(folder.path().join(name), weights.to_safetensors().unwrap()).unwrap();
+        }
+        for (points, weights, radius) in [
+            (true, "shapes", 8.0),
+            (false, "points", 4.0),
+            (true, "not there yet", 4.0),
+        ] {
+            let text = format!(
+                "version = 1\n[[class]]\nlabel = 1\nname = 'a'\nradius = 8\n[target]\npoints = {points}\n\
+                 [segment]\nweights = '{weights}'\n"
+            );
+            let project = Project::parse(&text, &folder.path().join("deepfinder.toml")).unwrap();
+            assert_eq!(
+                pick_radius(&project, None).unwrap(),
+                Length::Voxels(radius),
+                "{weights}"
+            );
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::curves::training_curves_svg;
 use crate::device::check_shared_training;
 use crate::error::OnFile;
 use crate::lists::read_particles_in;
+use crate::model::learning_points;
 use crate::reader::voxel_size;
 use crate::{
     Model, PipelineError, Project, ProjectTomogram, Result, Split, TomogramOptions, TrainSettings,
@@ -102,6 +103,7 @@ impl TrainPlan {
                 .on(&project.folder)?,
             Some(path) => started_from(&project.resolve(path), scores, settings.head)?,
         };
+        let initial = learning_points(initial, project.target.points).on(&project.folder)?;
         Ok(Self {
             run: run.to_owned(),
             params,
