@@ -33,7 +33,7 @@ const HEADER: &str = "\
 # Every tomogram has a split: `train` (the network learns from it; needs picks), `validate` (training is judged by it;
 # needs picks), or `test` (it is segmented and picked; scored where there are picks).
 # A class's radius is in voxels (12) or Å (\"120 A\"). What is learnt of its particles: with `points = true` of [target]
-# small balls at their centres, of which most are found; without it, spheres of that radius; with `mask = \"file.mrc\"` of the
+# small balls at their centres, which finds small ones best; without it, spheres of that radius; with `mask = \"file.mrc\"` of the
 # class, its shape.
 # More settings, with their defaults: see the README.
 
@@ -88,7 +88,7 @@ pub fn init_project(job: &InitJob) -> Result<(PathBuf, Project)> {
     Ok((path, project))
 }
 
-/// A project of particles whose centres are known: more of them are found by points than by spheres (`BENCHMARKS.md`).
+/// A project of particles whose centres are known: points find small ones better than spheres do (`BENCHMARKS.md`).
 fn new_project(folder: &Path) -> Project {
     let mut project = Project::new(folder);
     project.target.points = true;
