@@ -114,8 +114,6 @@ fn init_finds_the_picks_beside_tomograms() {
     assert_eq!(info["tomograms"]["a"], "train");
     assert_eq!(info["tomograms"]["b"], "test");
     assert_eq!(info["classes"]["1"], "ribosome");
-    let toml = std::fs::read_to_string(bench.path("deepfinder.toml")).unwrap();
-    assert!(toml.contains("\npoints = true\n"), "{toml}");
     bench.run("init . -t a.mrc").refused(&["deepfinder.toml"]);
 }
 

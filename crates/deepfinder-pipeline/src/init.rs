@@ -32,9 +32,7 @@ const HEADER: &str = "\
 #
 # Every tomogram has a split: `train` (the network learns from it; needs picks), `validate` (training is judged by it;
 # needs picks), or `test` (it is segmented and picked; scored where there are picks).
-# A class's radius is in voxels (12) or Å (\"120 A\"). What is learnt of its particles: with `points = true` of [target]
-# small balls at their centres, which finds small ones best; without it, spheres of that radius; with `mask = \"file.mrc\"` of the
-# class, its shape.
+# A class's radius is in voxels (12) or Å (\"120 A\"); `mask = \"file.mrc\"` draws its shape instead of a sphere.
 # More settings, with their defaults: see the README.
 
 ";
@@ -62,7 +60,7 @@ pub fn init_project(job: &InitJob) -> Result<(PathBuf, Project)> {
     }
     std::fs::create_dir_all(&job.folder)
         .map_err(|source| PipelineError::file(&job.folder, "the folder cannot be made", source))?;
-    let mut project = new_project(&job.folder);
+    let mut project = Project::new(&job.folder);
     project.classes = classes(&job.classes);
     if let Some(config) = &job.copick {
         add_copick(&mut project, config, job)?;
@@ -86,13 +84,6 @@ pub fn init_project(job: &InitJob) -> Result<(PathBuf, Project)> {
     }
     write_project(&path, &project)?;
     Ok((path, project))
-}
-
-/// A project of particles whose centres are known: points find small ones better than spheres do (`BENCHMARKS.md`).
-fn new_project(folder: &Path) -> Project {
-    let mut project = Project::new(folder);
-    project.target.points = true;
-    project
 }
 
 /// The classes and runs of a copick project: of each run its coarsest tomogram, and its picks as a list of our own.
@@ -235,7 +226,7 @@ pub fn project_of_tomogram(file: &Path) -> Result<Project> {
     let info = open_volume(file)?;
     let absolute =
         std::path::absolute(file).map_err(|source| PipelineError::file(file, "no such path", source))?;
-    let mut project = new_project(absolute.parent().unwrap_or(Path::new(".")));
+    let mut project = Project::new(absolute.parent().unwrap_or(Path::new(".")));
     // Where the file does not say its voxel size, a length in Å would mean nothing.
     let radius = info
         .voxel_size()
