@@ -401,6 +401,13 @@ impl Project {
             .filter(move |tomogram| tomogram.split == split)
     }
 
+    /// The tomograms that a network learns from or is judged by.
+    pub fn tomograms_for_training(&self) -> impl Iterator<Item = &ProjectTomogram> {
+        [Split::Train, Split::Validate]
+            .into_iter()
+            .flat_map(|split| self.tomograms_for(split))
+    }
+
     /// Radius in voxels of what labels have of a particle of that class: the particle's, or that of the ball at its centre
     /// where they are points.
     ///

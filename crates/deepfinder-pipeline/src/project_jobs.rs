@@ -87,6 +87,7 @@ pub(crate) fn untuned_pick_job(project: &Project, tomogram: &ProjectTomogram) ->
     let by_peaks = settings.method == PickMethod::Peaks;
     let options = tomogram_options(tomogram)?;
     let voxel_size = options.voxel_size.or(open_volume(&labels)?.voxel_size());
+    let points = labels_are_points(project);
     let input = if by_peaks {
         scores_folder(project, tomogram)
     } else {
@@ -94,13 +95,13 @@ pub(crate) fn untuned_pick_job(project: &Project, tomogram: &ProjectTomogram) ->
     };
     Ok(PickJob {
         method: settings.method,
-        radius: Some(pick_radius(project, voxel_size)?),
+        radius: Some(cluster_radius(project, points, voxel_size)?),
         min_size: settings.min_size.unwrap_or(0),
         // A peak has no size.
         min_size_of_class: if settings.min_size.is_some() || by_peaks {
             BTreeMap::new()
         } else {
-            min_sizes(project, voxel_size)?
+            min_sizes(project, points, voxel_size)?
         },
         min_score: settings.min_score,
         voxel_size,
@@ -192,10 +193,13 @@ fn labels_are_points(project: &Project) -> bool {
 /// # Errors
 /// [`PipelineError::Input`](crate::PipelineError::Input) for a radius in Å where the voxel size is unknown.
 pub fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<Length> {
+    cluster_radius(project, labels_are_points(project), voxel_size)
+}
+
+fn cluster_radius(project: &Project, points: bool, voxel_size: Option<VoxelSize>) -> Result<Length> {
     if let Some(radius) = project.pick.radius {
         return Ok(radius);
     }
-    let points = labels_are_points(project);
     let (mut weighted, mut weights) = (0.0, 0.0);
     for class in &project.classes {
         let radius = if project.pick.method == PickMethod::Peaks {
@@ -210,8 +214,7 @@ pub fn pick_radius(project: &Project, voxel_size: Option<VoxelSize>) -> Result<L
 }
 
 /// A quarter of the ball that labels have of each class: smaller clusters are specks.
-fn min_sizes(project: &Project, voxel_size: Option<VoxelSize>) -> Result<BTreeMap<Label, u64>> {
-    let points = labels_are_points(project);
+fn min_sizes(project: &Project, points: bool, voxel_size: Option<VoxelSize>) -> Result<BTreeMap<Label, u64>> {
     project
         .classes
         .iter()
@@ -253,7 +256,7 @@ mod tests {
                 Length::Voxels(radius),
                 "{settings}"
             );
-            let sizes = min_sizes(&project, None).unwrap();
+            let sizes = min_sizes(&project, project.target.points, None).unwrap();
             assert_eq!(
                 sizes,
                 [(1, quarter(ball)), (2, quarter(ball))].into(),
@@ -266,7 +269,7 @@ mod tests {
         );
         masked.classes[0].mask = Some("a.mrc".into());
         assert_eq!(
-            min_sizes(&masked, None).unwrap(),
+            min_sizes(&masked, true, None).unwrap(),
             [(1, quarter(8.0)), (2, quarter(4.0))].into()
         );
         let shapes = target_job(&masked, &masked.tomograms[0]).unwrap().shapes;
@@ -276,6 +279,7 @@ mod tests {
             "{shapes:?}"
         );
     }
+
     #[test]
     fn weights_of_another_project_say_what_their_labels_are() {
         let folder = tempfile::tempdir().unwrap();

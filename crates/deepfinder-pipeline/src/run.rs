@@ -72,10 +72,8 @@ pub fn run_project(
     progress: &dyn Progress,
 ) -> Result<RunSummary> {
     let mut run = Run::begin(project, options)?;
-    let annotated = [Split::Train, Split::Validate]
-        .into_iter()
-        .flat_map(|split| project.tomograms_for(split));
     if project.segment.weights.is_none() {
+        let annotated = project.tomograms_for_training();
         for tomogram in annotated.filter(|tomogram| tomogram.target.is_none()) {
             run.target(tomogram, progress)?;
         }
@@ -431,10 +429,7 @@ fn training_stamp(project: &Project) -> Stamp {
     if let Some(head) = project.train.head.filter(|head| !head.is_full()) {
         stamp = stamp.and(head);
     }
-    for tomogram in [Split::Train, Split::Validate]
-        .into_iter()
-        .flat_map(|split| project.tomograms_for(split))
-    {
+    for tomogram in project.tomograms_for_training() {
         stamp = stamp
             .file(&project.resolve(&tomogram.file))
             .file(&target_path(project, tomogram));

@@ -187,9 +187,8 @@ fn warn_of_missing_voxel_sizes(training: &[TrainingTomogram], validation: &[Trai
 
 /// Says once for all tomograms that `points` changes nothing of targets that are there.
 fn warn_of_targets_that_are_no_points(project: &Project) {
-    let own: Vec<_> = [Split::Train, Split::Validate]
-        .into_iter()
-        .flat_map(|split| project.tomograms_for(split))
+    let own: Vec<_> = project
+        .tomograms_for_training()
         .filter(|tomogram| tomogram.target.is_some())
         .map(|tomogram| tomogram.name.as_str())
         .collect();

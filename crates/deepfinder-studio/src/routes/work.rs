@@ -10,8 +10,8 @@ use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use deepfinder_core::Progress;
 use deepfinder_pipeline::{
-    MetricsLine, PipelineError, Project, RunOptions, RunSummary, Split, Stage, all_weights, device_list,
-    pick_job, precision, run_project, run_stage, segment_job, target_job, target_path, training_iterations,
+    MetricsLine, PipelineError, Project, RunOptions, RunSummary, Stage, all_weights, device_list, pick_job,
+    precision, run_project, run_stage, segment_job, target_job, target_path, training_iterations,
     training_metrics,
 };
 use futures_util::stream::{Stream, unfold};
@@ -146,9 +146,8 @@ fn plan(app: &App, project: &Project, file: &FilePath, work: &Work) -> Result<Pl
         named(project, name)
     };
     let targets = || -> Result<(Vec<Stage>, Vec<String>), ApiError> {
-        let annotated = [Split::Train, Split::Validate]
-            .into_iter()
-            .flat_map(|split| project.tomograms_for(split))
+        let annotated = project
+            .tomograms_for_training()
             .filter(|tomogram| tomogram.target.is_none());
         let mut stages = Vec::new();
         let mut lines = Vec::new();
